@@ -1,0 +1,1 @@
+"""Exchange of parameters with other code bases."""

@@ -1,0 +1,161 @@
+"""Losses between predicted and target sets, one number per set."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from idspn_jax.ops import assignment
+from idspn_jax.ops import cost_matrix
+
+PairwiseCost = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def matched_loss(cost: jax.Array, matching: assignment.Matching) -> jax.Array:
+  """Averages each set's matched costs over its matched elements.
+
+  Args:
+    cost: `(..., N, M)`.
+    matching: from `assignment.match`.
+
+  Returns:
+    Losses, `(...,)`; zero where nothing is matched, NaN where a cost was not
+    finite.
+  """
+  matched = assignment.gather_costs(cost, matching)
+  count = jnp.sum(matching.columns >= 0, axis=-1)
+  return jnp.sum(matched, -1) / jnp.maximum(count, 1).astype(cost.dtype)
+
+
+def hungarian_loss(
+  prediction: jax.Array,
+  target: jax.Array,
+  *,
+  cost: PairwiseCost = cost_matrix.smooth_l1_cost,
+  prediction_mask: jax.Array | None = None,
+  target_mask: jax.Array | None = None,
+  method: str = 'auto',
+) -> jax.Array:
+  """Cost of the best matching, averaged over elements (Appendix F, Eq. 44).
+
+  Args:
+    prediction: `(..., N, D)`.
+    target: `(..., M, D)`.
+    cost: pairwise cost, `(..., N, M)`.
+    prediction_mask: true for predictions that exist, `(..., N)`.
+    target_mask: true for targets that exist, `(..., M)`.
+    method: see `assignment.match`.
+
+  Returns:
+    Losses, `(...,)`; NaN for a set with a NaN or infinite cost.
+
+  Raises:
+    ValueError: if shapes do not fit.
+  """
+  costs = cost(prediction, target)
+  matching = assignment.match(costs, prediction_mask, target_mask, method)
+  return matched_loss(costs, matching)
+
+
+def chamfer_loss(
+  prediction: jax.Array,
+  target: jax.Array,
+  *,
+  cost: PairwiseCost = cost_matrix.smooth_l1_cost,
+  prediction_mask: jax.Array | None = None,
+  target_mask: jax.Array | None = None,
+) -> jax.Array:
+  """Cost of every element's nearest neighbour in the other set.
+
+  `mean_i min_j c(i, j) + mean_j min_i c(i, j)` over the elements that exist.
+
+  Args:
+    prediction: `(..., N, D)`.
+    target: `(..., M, D)`.
+    cost: pairwise cost, `(..., N, M)`.
+    prediction_mask: true for predictions that exist, `(..., N)`.
+    target_mask: true for targets that exist, `(..., M)`.
+
+  Returns:
+    Losses, `(...,)`; zero if either set is empty.
+
+  Raises:
+    ValueError: if shapes do not fit.
+  """
+  costs = cost(prediction, target)
+  rows = jnp.ones(costs.shape[:-1], bool)
+  columns = jnp.ones((*costs.shape[:-2], costs.shape[-1]), bool)
+  rows = rows if prediction_mask is None else prediction_mask.astype(bool)
+  columns = columns if target_mask is None else target_mask.astype(bool)
+  if 0 in costs.shape[-2:]:
+    return jnp.zeros(costs.shape[:-2], costs.dtype)
+  both = rows[..., :, None] & columns[..., None, :]
+  costs = jnp.where(both, costs, jnp.inf)
+
+  def mean_of_nearest(axis, there):
+    nearest = jnp.min(costs, axis=axis)
+    nearest = jnp.where(jnp.any(both, axis=axis), nearest, 0.0)
+    count = jnp.maximum(jnp.sum(there, -1), 1).astype(costs.dtype)
+    return jnp.sum(nearest, -1) / count
+
+  return mean_of_nearest(-1, rows) + mean_of_nearest(-2, columns)
+
+
+def sinkhorn_loss(
+  prediction: jax.Array,
+  target: jax.Array,
+  *,
+  epsilon: float = 0.01,
+  prediction_mask: jax.Array | None = None,
+  target_mask: jax.Array | None = None,
+  max_iterations: int = 2000,
+) -> jax.Array:
+  """Entropy-regularised transport with smooth-L1 costs, by ott-jax.
+
+  Every existing element carries equal mass, so with `epsilon → 0` and sets of
+  one size this tends to `hungarian_loss`.
+
+  Args:
+    prediction: `(B, N, D)`.
+    target: `(B, M, D)`.
+    epsilon: strength of the entropy term, in units of the cost.
+    prediction_mask: true for predictions that exist, `(B, N)`.
+    target_mask: true for targets that exist, `(B, M)`.
+    max_iterations: most Sinkhorn iterations.
+
+  Returns:
+    Transport costs `⟨P, C⟩` without the entropy term, `(B,)`; NaN where a cost
+    is not finite.
+
+  Raises:
+    ValueError: if shapes do not fit.
+  """
+  # Here, because ott-jax is slow to import and only this loss needs it.
+  from ott.geometry import geometry
+  from ott.problems.linear import linear_problem
+  from ott.solvers.linear import sinkhorn
+
+  costs = cost_matrix.smooth_l1_cost(prediction, target)
+  ones = jnp.ones
+  rows = ones(costs.shape[:-1], bool)
+  columns = ones((*costs.shape[:-2], costs.shape[-1]), bool)
+  rows = rows if prediction_mask is None else prediction_mask.astype(bool)
+  columns = columns if target_mask is None else target_mask.astype(bool)
+
+  def mass(there):
+    there = there.astype(costs.dtype)
+    return there / jnp.maximum(jnp.sum(there, -1, keepdims=True), 1.0)
+
+  def one(cost, a, b):
+    problem = linear_problem.LinearProblem(
+      geometry.Geometry(cost_matrix=cost, epsilon=epsilon), a=a, b=b
+    )
+    solver = sinkhorn.Sinkhorn(max_iterations=max_iterations)
+    plan = solver(problem).matrix
+    return jnp.sum(jax.lax.stop_gradient(plan) * cost)
+
+  both = rows[..., :, None] & columns[..., None, :]
+  finite = jnp.all(jnp.isfinite(costs) | ~both, axis=(-2, -1))
+  costs = jnp.where(both & finite[:, None, None], costs, 0.0)
+  losses = jax.vmap(one)(costs, mass(rows), mass(columns))
+  return losses + jnp.where(finite, 0.0, jnp.nan)

@@ -1,0 +1,1 @@
+"""Thin Flax modules: parameters plus a call into ops and solvers."""

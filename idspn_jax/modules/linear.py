@@ -1,0 +1,42 @@
+"""Linear layers with PyTorch's default initialisation.
+
+PyTorch draws weight *and bias* from `U(±1/√fan_in)`; Flax draws LeCun-normal
+weights and zero biases. The paper's numbers need the former.
+"""
+
+import math
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+LINEAR_INITS = ('torch', 'flax')
+
+
+def linear(
+  features: int, fan_in: int, init: str = 'torch', name: str | None = None
+) -> nn.Dense:
+  """Builds a dense layer.
+
+  Args:
+    features: output size.
+    fan_in: input size, which sets the scale of PyTorch's bias.
+    init: 'torch' or 'flax'.
+    name: the layer's name within its parent.
+
+  Returns:
+    A `flax.linen.Dense`.
+
+  Raises:
+    ValueError: if `init` is unknown.
+  """
+  if init == 'flax':
+    return nn.Dense(features, name=name)
+  if init != 'torch':
+    raise ValueError(f'linear_init is {init!r}; choose one of {LINEAR_INITS}.')
+  bound = 1.0 / math.sqrt(max(fan_in, 1))
+
+  def uniform(key, shape, dtype=jnp.float32):
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+  return nn.Dense(features, kernel_init=uniform, bias_init=uniform, name=name)

@@ -1,0 +1,123 @@
+"""Set encoders g: an MLP on every element, then a pooling over elements."""
+
+import math
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from idspn_jax.modules import linear
+from idspn_jax.ops import fspool
+from idspn_jax.ops import pairs
+from idspn_jax.ops import pooling
+
+POOLS = ('fs', 'rnfs', 'sum', 'mean', 'max')
+
+
+class FSPool(nn.Module):
+  """Featurewise sort pooling with learned weights.
+
+  Attributes:
+    pieces: None for one weight per sorted position, for sets of one size; K
+      for piecewise-linear weight functions of K pieces, for sets of any size.
+    autodiff: differentiate through the sort itself; slow, for comparison.
+  """
+
+  pieces: int | None = None
+  autodiff: bool = False
+
+  @nn.compact
+  def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    """Pools `(..., N, C)` to `(..., C)`.
+
+    Args:
+      x: sets.
+      mask: true for elements that exist, `(..., N)`.
+
+    Returns:
+      Pooled features.
+
+    Raises:
+      ValueError: if a mask is given and the weights are for one size, or the
+        sets have another size than the weights.
+    """
+    if mask is not None and self.pieces is None:
+      raise ValueError(
+        'FSPool with one weight per position needs sets of one size; set '
+        'pieces to pool masked sets.'
+      )
+    rows = x.shape[-2] if self.pieces is None else self.pieces + 1
+    # A stored weight keeps its rows; the pooling checks them against the sets.
+    if self.has_variable('params', 'weight'):
+      rows = self.get_variable('params', 'weight').shape[0]
+    scale = 1.0 / math.sqrt(max(rows, 1))
+    weight = self.param(
+      'weight', nn.initializers.normal(scale), (rows, x.shape[-1])
+    )
+    if self.pieces is not None:
+      return fspool.fspool_any_size(x, weight, mask)
+    if self.autodiff:
+      return fspool.fspool_autodiff(x, weight)
+    return fspool.fspool(x, weight)
+
+
+class SetEncoder(nn.Module):
+  """`Linear → ReLU → Linear → pool`, permutation-invariant.
+
+  Attributes:
+    hidden_dim: width H of the hidden layer.
+    latent_dim: size Z of the result.
+    pool: 'fs' (FSPool), 'rnfs' (FSPool over all ordered pairs of elements, a
+      relation network), 'sum', 'mean' or 'max'.
+    pieces: see `FSPool`; None for sets of one size.
+    linear_init: 'torch' or 'flax'.
+    autodiff_sort: see `FSPool.autodiff`.
+  """
+
+  hidden_dim: int
+  latent_dim: int
+  pool: str = 'fs'
+  pieces: int | None = None
+  linear_init: str = 'torch'
+  autodiff_sort: bool = False
+
+  @nn.compact
+  def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    """Encodes sets `(..., N, D)` into vectors `(..., Z)`.
+
+    Args:
+      x: sets.
+      mask: true for elements that exist, `(..., N)`; all exist if None.
+
+    Returns:
+      Latent vectors.
+
+    Raises:
+      ValueError: if the pool is unknown or the mask does not apply.
+    """
+    if self.pool not in POOLS:
+      raise ValueError(f'pool is {self.pool!r}; choose one of {POOLS}.')
+    if self.pool == 'rnfs':
+      x = pairs.all_pairs(x)
+      mask = None if mask is None else pairs.pair_mask(mask)
+    init = self.linear_init
+    x = linear.linear(self.hidden_dim, x.shape[-1], init, 'hidden')(x)
+    x = nn.relu(x)
+    x = linear.linear(self.latent_dim, self.hidden_dim, init, 'output')(x)
+    if self.pool in ('fs', 'rnfs'):
+      return FSPool(self.pieces, self.autodiff_sort, name='pool')(x, mask)
+    pool = {
+      'sum': pooling.sum_pool,
+      'mean': pooling.mean_pool,
+      'max': pooling.max_pool,
+    }[self.pool]
+    return pool(x, mask)
+
+
+def encode_with(encoder: nn.Module):
+  """The pure function `g(params, sets)` of an encoder, for the solvers."""
+
+  def encode(params, sets: jax.Array) -> jax.Array:
+    return jnp.asarray(encoder.apply({'params': params}, sets))
+
+  return encode

@@ -1,0 +1,1 @@
+"""Pure functions on arrays: pooling, projections, costs, matching, solves."""

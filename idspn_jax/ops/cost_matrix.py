@@ -1,0 +1,100 @@
+"""Pairwise costs between the elements of two sets, `(B, N, M)`."""
+
+import jax
+import jax.numpy as jnp
+
+
+def _pairs(prediction, target):
+  if prediction.shape[:-2] != target.shape[:-2] or (
+    prediction.shape[-1] != target.shape[-1]
+  ):
+    raise ValueError(
+      'Costs need sets (..., N, D) and (..., M, D) with equal batch and D; '
+      f'got {prediction.shape} and {target.shape}.'
+    )
+  return prediction[..., :, None, :], target[..., None, :, :]
+
+
+def smooth_l1(difference: jax.Array, beta: float = 1.0) -> jax.Array:
+  """Huber's loss divided by β: `d²/2β` up to |d| = β, `|d| - β/2` beyond."""
+  size = jnp.abs(difference)
+  return jnp.where(
+    size < beta, 0.5 * jnp.square(difference) / beta, size - 0.5 * beta
+  )
+
+
+def smooth_l1_cost(
+  prediction: jax.Array, target: jax.Array, beta: float = 1.0
+) -> jax.Array:
+  """Smooth L1 distance, averaged over features (Sections 4.2 and 4.3).
+
+  Args:
+    prediction: `(..., N, D)`.
+    target: `(..., M, D)`.
+    beta: where the quadratic part ends.
+
+  Returns:
+    Costs, `(..., N, M)`.
+
+  Raises:
+    ValueError: if batch or feature sizes differ.
+  """
+  a, b = _pairs(prediction, target)
+  return jnp.mean(smooth_l1(a - b, beta), axis=-1)
+
+
+def squared_cost(prediction: jax.Array, target: jax.Array) -> jax.Array:
+  """Squared L2 distance, averaged over features; see `smooth_l1_cost`."""
+  a, b = _pairs(prediction, target)
+  return jnp.mean(jnp.square(a - b), axis=-1)
+
+
+def l2_cost(prediction: jax.Array, target: jax.Array) -> jax.Array:
+  """Unsquared L2 distance, the loss of class numbering; see `smooth_l1_cost`.
+
+  The derivative at distance zero is zero.
+  """
+  a, b = _pairs(prediction, target)
+  square = jnp.sum(jnp.square(a - b), axis=-1)
+  positive = square != 0
+  safe = jnp.where(positive, square, jnp.ones_like(square))
+  return jnp.where(positive, jnp.sqrt(safe), square)
+
+
+def cross_entropy_cost(logits: jax.Array, target: jax.Array) -> jax.Array:
+  """Cross-entropy between predicted logits and target probabilities.
+
+  Args:
+    logits: unnormalised log probabilities, `(..., N, D)`.
+    target: probabilities (one-hot rows, for example), `(..., M, D)`.
+
+  Returns:
+    Costs, `(..., N, M)`, in nats.
+
+  Raises:
+    ValueError: if batch or feature sizes differ.
+  """
+  _pairs(logits, target)
+  log_p = jax.nn.log_softmax(logits, axis=-1)
+  return -jnp.einsum('...nd,...md->...nm', log_p, target)
+
+
+def forbid_class_mixing(
+  cost: jax.Array,
+  prediction_classes: jax.Array,
+  target_classes: jax.Array,
+  penalty: float = 1000.0,
+) -> jax.Array:
+  """Adds a penalty wherever two elements have different classes (Section 4.1).
+
+  Args:
+    cost: `(..., N, M)`.
+    prediction_classes: one-hot classes, `(..., N, K)`.
+    target_classes: one-hot classes, `(..., M, K)`.
+    penalty: what a pair of different classes costs extra.
+
+  Returns:
+    Costs, `(..., N, M)`.
+  """
+  same = jnp.einsum('...nk,...mk->...nm', prediction_classes, target_classes)
+  return cost + penalty * (1.0 - same)

@@ -1,0 +1,50 @@
+"""Sum, mean and max pooling over the elements of (padded) sets."""
+
+import jax
+import jax.numpy as jnp
+
+
+def _there(x, mask):
+  if mask is None:
+    return jnp.ones((*x.shape[:-1], 1), bool)
+  if mask.shape != x.shape[:-1]:
+    raise ValueError(
+      f'The mask needs shape {x.shape[:-1]} (one entry per element); got '
+      f'{mask.shape}.'
+    )
+  return mask.astype(bool)[..., None]
+
+
+def sum_pool(x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+  """Sums the elements of each set.
+
+  Args:
+    x: sets, `(..., N, C)`.
+    mask: true for elements that exist, `(..., N)`; all exist if None.
+
+  Returns:
+    Pooled features, `(..., C)`; zero for an empty set.
+
+  Raises:
+    ValueError: if the mask does not fit the sets.
+  """
+  if mask is None:
+    return jnp.sum(x, axis=-2)
+  return jnp.sum(jnp.where(_there(x, mask), x, jnp.zeros_like(x)), axis=-2)
+
+
+def mean_pool(x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+  """Averages the elements of each set; see `sum_pool`."""
+  if mask is None:
+    return jnp.mean(x, axis=-2)
+  count = jnp.sum(_there(x, mask), axis=-2)
+  return sum_pool(x, mask) / jnp.maximum(count, 1).astype(x.dtype)
+
+
+def max_pool(x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+  """Takes the featurewise maximum of each set; see `sum_pool`."""
+  if mask is None:
+    return jnp.max(x, axis=-2)
+  there = _there(x, mask)
+  lowest = jnp.max(jnp.where(there, x, jnp.full_like(x, -jnp.inf)), axis=-2)
+  return jnp.where(jnp.any(there, axis=-2), lowest, jnp.zeros_like(lowest))

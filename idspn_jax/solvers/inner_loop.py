@@ -1,0 +1,148 @@
+"""Runs the inner optimisation for T steps or until every set has converged."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from idspn_jax.ops import clip
+from idspn_jax.solvers import energy as energy_lib
+from idspn_jax.solvers import inner_step
+
+
+class Run(NamedTuple):
+  """Where the inner optimisation went.
+
+  Attributes:
+    final: `Y_T`, `(B, N, D)`.
+    penultimate: `Y_{T-1}`, the set before each set's last step.
+    steps: steps taken by each set, `(B,)`.
+    trajectory: `Y_0 … Y_T`, `(T + 1, B, N, D)`, or None.
+  """
+
+  final: jax.Array
+  penultimate: jax.Array
+  steps: jax.Array
+  trajectory: jax.Array | None
+
+
+class _Carry(NamedTuple):
+  y: jax.Array
+  previous: jax.Array
+  state: Any
+  steps: jax.Array
+  active: jax.Array
+
+
+def _select(active, new, old):
+  def pick(a, b):
+    mask = active.reshape(active.shape + (1,) * (a.ndim - 1))
+    return jnp.where(mask, a, b)
+
+  return jax.tree.map(pick, new, old)
+
+
+def _stopping_body(step, optimality, tolerance, inputs):
+  """A step in which sets that have reached the tolerance stay put.
+
+  It needs one value of every leaf of the optimiser's state per set.
+  """
+
+  def body(carry):
+    norm = clip.set_norm(optimality(carry.y, inputs))
+    active = carry.active & (norm > tolerance)
+    y, state = step.update(inputs, carry.y, carry.state)
+    return _Carry(
+      y=_select(active, y, carry.y),
+      previous=_select(active, carry.y, carry.previous),
+      state=_select(active, state, carry.state),
+      steps=carry.steps + active.astype(jnp.int32),
+      active=active,
+    )
+
+  return body
+
+
+def _fixed_body(step, inputs):
+  def body(carry):
+    y, state = step.update(inputs, carry.y, carry.state)
+    return carry._replace(
+      y=y, previous=carry.y, state=state, steps=carry.steps + 1
+    )
+
+  return body
+
+
+def run(
+  energy: energy_lib.Energy,
+  step: inner_step.Step,
+  inputs: energy_lib.Inputs,
+  y: jax.Array,
+  iterations: int,
+  *,
+  projection: inner_step.Projection | None = None,
+  tolerance: float | None = None,
+  trajectory: bool = False,
+  differentiable: bool = False,
+  checkpoint: bool = False,
+) -> Run:
+  """Minimises the energy from `y`.
+
+  Args:
+    energy: what to minimise; needed here for the residual only.
+    step: the inner step.
+    inputs: what the energy depends on.
+    y: `Y_0`, `(B, N, D)`.
+    iterations: T, the (largest) number of steps.
+    projection: the step's projection, part of the residual.
+    tolerance: a set stops once its residual norm is at most this; None takes
+      all T steps.
+    trajectory: keep every `Y_t`.
+    differentiable: use loops that reverse-mode differentiation can follow.
+    checkpoint: recompute each step when it is differentiated.
+
+  Returns:
+    A `Run`.
+  """
+  batch = y.shape[0]
+  carry = _Carry(
+    y=y,
+    previous=y,
+    state=step.init(inputs, y),
+    steps=jnp.zeros((batch,), jnp.int32),
+    active=jnp.ones((batch,), bool),
+  )
+  if tolerance is None:
+    body = _fixed_body(step, inputs)
+  else:
+    optimality = inner_step.residual(energy, projection)
+    body = _stopping_body(step, optimality, tolerance, inputs)
+  path = None
+  if iterations == 0:
+    path = y[None] if trajectory else None
+  elif trajectory or differentiable:
+
+    def scan_body(carry, _):
+      carry = body(carry)
+      return carry, (carry.y if trajectory else None)
+
+    if checkpoint:
+      scan_body = jax.checkpoint(scan_body)
+    carry, path = jax.lax.scan(scan_body, carry, length=iterations)
+    if trajectory:
+      path = jnp.concatenate([y[None], path])
+  elif tolerance is None:
+    # The last step outside the loop: the compiler then shares its forward pass
+    # with the derivative of the optimality condition at the same set.
+    carry = jax.lax.fori_loop(0, iterations - 1, lambda _, c: body(c), carry)
+    carry = body(carry)
+  else:
+
+    def more(value):
+      t, carry = value
+      return (t < iterations) & jnp.any(carry.active)
+
+    _, carry = jax.lax.while_loop(
+      more, lambda v: (v[0] + 1, body(v[1])), (0, carry)
+    )
+  return Run(carry.y, carry.previous, carry.steps, path)

@@ -1,0 +1,56 @@
+"""jaxopt's `ProjectedGradient` as an inner optimiser, run set by set."""
+
+import jaxopt
+
+from idspn_jax.solvers import energy as energy_lib
+from idspn_jax.solvers import inner_step
+
+
+def make_step(
+  energy: energy_lib.Energy,
+  optimizer: inner_step.ProjectedGradient,
+  projection: inner_step.Projection | None,
+) -> inner_step.Step:
+  """Wraps jaxopt's solver as a `Step`.
+
+  Only its forward steps are used: the derivative of the argmin comes from
+  `implicit`, because jaxopt 0.8.5 ignores `implicit_diff_solve` here.
+
+  Args:
+    energy: what to minimise.
+    optimizer: the solver's settings.
+    projection: maps sets `(B, N, D)` to the feasible ones; None for no
+      constraint.
+
+  Returns:
+    A `Step` whose state is jaxopt's, one per set.
+  """
+
+  def project(y, hyperparams):
+    del hyperparams
+    return y if projection is None else projection(y[None])[0]
+
+  solver = jaxopt.ProjectedGradient(
+    inner_step.one_set(energy),
+    project,
+    stepsize=optimizer.stepsize,
+    acceleration=optimizer.acceleration,
+    maxls=optimizer.max_linesearch_steps,
+    implicit_diff=False,
+    jit=True,
+    unroll=False,
+  )
+
+  def init(inputs, y):
+    def one(inputs, y, _):
+      return solver.init_state(y, None, inputs)
+
+    return inner_step.over_sets(one, inputs)(inputs, y, y)
+
+  def update(inputs, y, state):
+    def one(inputs, y, state):
+      return tuple(solver.update(y, state, None, inputs))
+
+    return inner_step.over_sets(one, inputs)(inputs, y, state)
+
+  return inner_step.Step(init, update)
