@@ -1,0 +1,1 @@
+"""Figures of sets, scenes and convergence, as PNG files (needs matplotlib)."""

@@ -101,9 +101,13 @@ class SetEncoder(nn.Module):
       x = pairs.all_pairs(x)
       mask = None if mask is None else pairs.pair_mask(mask)
     init = self.linear_init
-    x = linear.linear(self.hidden_dim, x.shape[-1], init, 'hidden')(x)
+    # As one matrix: XLA then forms the weights' gradients without copies.
+    shape = x.shape
+    x = x.reshape(-1, shape[-1])
+    x = linear.linear(self.hidden_dim, shape[-1], init, 'hidden')(x)
     x = nn.relu(x)
     x = linear.linear(self.latent_dim, self.hidden_dim, init, 'output')(x)
+    x = x.reshape(*shape[:-1], self.latent_dim)
     if self.pool in ('fs', 'rnfs'):
       return FSPool(self.pieces, self.autodiff_sort, name='pool')(x, mask)
     pool = {

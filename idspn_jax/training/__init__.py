@@ -1,0 +1,1 @@
+"""The training loop; it knows an experiment through `tasks.task.Task` only."""

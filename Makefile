@@ -1,0 +1,133 @@
+# Builds, tests and demonstrates idspn-jax. Needs Python 3.11+ and make.
+#
+#   make test PYTHON=python3.12       another interpreter (after make clean)
+#   make test PYTEST_ARGS='-k fspool -n 4'     options for pytest
+#   make test JAX_PLATFORMS=cuda EXTRAS=cuda,data,lap,test         on a GPU
+
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS ?= data,lap,test
+# More requirements for pip, to narrow the versions in setup.cfg.
+PINS ?=
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
+JAX_PLATFORMS ?= cpu
+MPLBACKEND ?= Agg
+
+BIN := $(VENV)/bin
+VERSION := $(shell sed -n "s/^__version__ = '\(.*\)'$$/\1/p" \
+  idspn_jax/__init__.py)
+WHEEL := dist/idspn_jax-$(VERSION)-py3-none-any.whl
+STAGING := build/staging
+# What tests may read. Not idspn_jax: they test the installed wheel.
+STAGED := $(wildcard tests experiments configs docs pyproject.toml setup.cfg \
+  README.md CHANGELOG.md CITATION.cff)
+
+# Prints the first working Python $(1): on the path, else one of pyenv's.
+find-python = $(shell \
+  for python in python$(1) $(HOME)/.pyenv/versions/$(1).*/bin/python; do \
+    if "$$python" -c 'import sys; \
+      sys.exit("%d.%d" % sys.version_info[:2] != "$(1)")' 2>/dev/null; \
+    then echo "$$python"; break; fi; \
+  done)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.PHONY: help setup demo test test-all test-matrix lint format wheel clean FORCE
+
+help:  ## Shows this list
+	@echo 'Targets:'
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1|\2/p' Makefile \
+	  | awk -F '|' '{ printf "  %-12s %s\n", $$1, $$2 }'
+
+setup: $(VENV)/.stamp-wheel  ## Makes .venv with the built wheel and all tools
+	@echo "Ready: $$($(BIN)/python -V) in $(VENV)"
+
+demo: setup  ## Sets up, then trains and shows a small model
+	$(BIN)/python -m experiments.demo --workdir=runs/demo $(DEMO_ARGS)
+
+test: setup  ## Tests the installed wheel
+	@rm -rf $(STAGING)
+	@mkdir -p $(STAGING)
+	@cp -R $(STAGED) $(STAGING)
+	@find $(STAGING) -name __pycache__ -prune -exec rm -rf {} +
+	@$(BIN)/python -c 'import jax, platform; print( \
+	  "Testing on Python", platform.python_version(), "jax", jax.__version__)'
+	@cd $(STAGING) && env -u PYTHONPATH IDSPN_JAX_TEST_INSTALLED=1 \
+	  MPLBACKEND=$(MPLBACKEND) JAX_PLATFORMS=$(JAX_PLATFORMS) \
+	  $(abspath $(BIN))/python -m pytest -o cache_dir=$(CURDIR)/.pytest_cache \
+	  $(PYTEST_ARGS)
+
+test-all: override PYTEST_ARGS := -m '' $(PYTEST_ARGS)
+test-all: test  ## Tests as above, with the slower checks marked `deep`
+
+test-matrix:  ## Tests on Python 3.11 (jax 0.10), 3.12 and 3.13 (newest jax)
+	@test -n '$(call find-python,3.11)' || { \
+	  echo 'error: no Python 3.11, the oldest version to test' >&2; exit 1; }
+	@test -n '$(call find-python,3.13)' || { \
+	  echo 'error: no Python 3.13, the newest version to test' >&2; exit 1; }
+	@$(MAKE) --no-print-directory test VENV=.venv-3.11 \
+	  PYTHON='$(call find-python,3.11)' PINS='jax==0.10.*'
+	@if test -n '$(call find-python,3.12)'; then \
+	  $(MAKE) --no-print-directory test VENV=.venv-3.12 \
+	    PYTHON='$(call find-python,3.12)'; \
+	else echo 'Skipping Python 3.12: not found.'; fi
+	@$(MAKE) --no-print-directory test VENV=.venv-3.13 \
+	  PYTHON='$(call find-python,3.13)'
+
+lint: $(VENV)/.stamp-dependencies  ## Checks style and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(VENV)/.stamp-dependencies  ## Formats the code, sorts imports
+	@$(BIN)/ruff check --select I --fix .
+	@$(BIN)/ruff format .
+
+wheel: $(WHEEL)  ## Builds the wheel into dist/
+	@echo $(WHEEL)
+
+clean:  ## Removes all that was built or installed here; keeps runs/
+	rm -rf build dist *.egg-info .venv .venv-3.* .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './runs/*' -prune -exec rm -rf {} +
+
+# Every stamp is written last, so that an interrupted step is done again.
+
+$(VENV)/.stamp-python:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: idspn-jax needs Python 3.11 or newer, $(PYTHON) is" \
+	    "$$("$(PYTHON)" -V 2>&1); try make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Creating $(VENV) ($$("$(PYTHON)" -V))"
+	@"$(PYTHON)" -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet $$($(BIN)/python -c 'import tomllib; \
+	  print(*tomllib.load(open("pyproject.toml", "rb")) \
+	  ["build-system"]["requires"])')
+	@touch $@
+
+# The list changes, and with it its date, when a source appears or goes away.
+build/sources: FORCE
+	@mkdir -p build
+	@find idspn_jax -name '*.py' | sort > $@.new
+	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+$(WHEEL): $(VENV)/.stamp-python build/sources setup.cfg pyproject.toml LICENSE \
+  $(wildcard README.md) idspn_jax/py.typed $(shell find idspn_jax -name '*.py')
+	@test -n '$(VERSION)' || { \
+	  echo 'error: no __version__ in idspn_jax/__init__.py' >&2; exit 1; }
+	@echo 'Building $(WHEEL)'
+	@rm -rf build/lib build/bdist.* build/wheel idspn_jax.egg-info dist
+	@mkdir -p dist
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation \
+	  --wheel-dir build/wheel .
+	@mv build/wheel/*.whl $@
+	@touch $@
+
+$(VENV)/.stamp-dependencies: setup.cfg $(VENV)/.stamp-python | $(WHEEL)
+	@echo 'Installing dependencies (several minutes the first time)'
+	@$(BIN)/python -m pip install --quiet '$(WHEEL)[$(EXTRAS)]' $(PINS)
+	@touch $@
+
+$(VENV)/.stamp-wheel: $(WHEEL) $(VENV)/.stamp-dependencies
+	@echo 'Installing $(WHEEL)'
+	@$(BIN)/python -m pip install --quiet --no-deps --force-reinstall $(WHEEL)
+	@touch $@

@@ -1,0 +1,127 @@
+"""Convergence: the inner problem over its steps, the losses over training."""
+
+from collections.abc import Mapping
+import os
+import pathlib
+
+import matplotlib.figure
+import numpy as np
+
+from idspn_jax.figures import save
+
+_COLOR = '#1f4e8c'
+_STYLES = ('-', '--', ':')
+# Curves of more points are noise: they are drawn faint, with a running median.
+_MANY_POINTS = 200
+
+
+def _check_trajectory(name, values):
+  values = np.asarray(values, np.float64)
+  if values.ndim != 2 or 0 in values.shape:
+    raise ValueError(
+      f'The {name} needs shape (T + 1, B), none zero; got {values.shape}.'
+    )
+  return values
+
+
+def _draw_band(axes, values, label):
+  """Median and 10-90% band over the sets that stay finite and positive."""
+  finite = np.all(np.isfinite(values), axis=0)
+  steps = np.arange(len(values))
+  if np.any(finite):
+    low, middle, high = np.quantile(values[:, finite], [0.1, 0.5, 0.9], axis=1)
+    axes.fill_between(steps, low, high, color=_COLOR, alpha=0.2, linewidth=0)
+    axes.plot(steps, middle, color=_COLOR, marker='o', markersize=3)
+  axes.set_yscale('log', nonpositive='mask')
+  title = f'{label}: median, 10–90% of {np.sum(finite)} sets'
+  if not np.all(finite):
+    title += f'\n({np.sum(~finite)} more became infinite or NaN)'
+  axes.set_title(title, fontsize=9)
+  axes.set_xlabel('inner step', fontsize=9)
+  axes.set_ylabel(label, fontsize=9)
+  axes.xaxis.get_major_locator().set_params(integer=True)
+  axes.tick_params(labelsize=8)
+  axes.grid(alpha=0.3)
+
+
+def draw_trajectory(
+  energy: np.ndarray,
+  residual: np.ndarray,
+  path: str | os.PathLike[str],
+) -> pathlib.Path:
+  """Draws how the inner problem converges, on log scales.
+
+  Args:
+    energy: energies along the trajectory, `(T + 1, B)`.
+    residual: norms of the optimality condition along it, `(T + 1, B)`.
+    path: of the PNG file.
+
+  Returns:
+    The path.
+
+  Raises:
+    ValueError: if shapes do not fit.
+  """
+  energy = _check_trajectory('energy', energy)
+  residual = _check_trajectory('residual', residual)
+  figure = matplotlib.figure.Figure(figsize=(8.5, 3.4), layout='constrained')
+  left, right = figure.subplots(1, 2)
+  _draw_band(left, energy, 'energy')
+  _draw_band(right, residual, 'residual')
+  return save.save_png(figure, path)
+
+
+def _running_median(values, window):
+  padded = np.pad(values, window // 2, mode='edge')
+  windows = np.lib.stride_tricks.sliding_window_view(padded, window)
+  return np.median(windows, axis=-1)
+
+
+def _draw_curve(axes, label, steps, losses, index):
+  style = _STYLES[index // 10 % len(_STYLES)]
+  color = f'C{index % 10}'
+  if len(steps) <= _MANY_POINTS:
+    axes.plot(steps, losses, style, color=color, label=label, marker='.')
+    return
+  axes.plot(steps, losses, color=color, alpha=0.2, linewidth=0.6)
+  smooth = _running_median(losses, 2 * (len(steps) // 200) + 1)
+  axes.plot(steps, smooth, style, color=color, label=label)
+
+
+def draw_losses(
+  curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
+  path: str | os.PathLike[str],
+) -> pathlib.Path:
+  """Draws learning curves on a log scale.
+
+  Curves of many points are drawn faint, with a running median on top; values
+  that are not positive and finite leave gaps.
+
+  Args:
+    curves: steps and losses, both `(K,)`, by label.
+    path: of the PNG file.
+
+  Returns:
+    The path.
+
+  Raises:
+    ValueError: if there is nothing to draw or shapes do not fit.
+  """
+  if not curves:
+    raise ValueError('There are no learning curves to draw.')
+  figure = matplotlib.figure.Figure(figsize=(7.5, 4.2), layout='constrained')
+  axes = figure.subplots()
+  for index, (label, (steps, losses)) in enumerate(curves.items()):
+    steps, losses = np.asarray(steps), np.asarray(losses, np.float64)
+    if steps.ndim != 1 or steps.shape != losses.shape or not steps.size:
+      raise ValueError(
+        f'The curve {label!r} needs steps and losses of one shape (K,), not '
+        f'empty; got {steps.shape} and {losses.shape}.'
+      )
+    _draw_curve(axes, label, steps, losses, index)
+  axes.set_yscale('log', nonpositive='mask')
+  axes.set_xlabel('training step')
+  axes.set_ylabel('loss')
+  axes.grid(alpha=0.3, which='major')
+  figure.legend(loc='outside right upper', frameon=False, fontsize=9)
+  return save.save_png(figure, path)

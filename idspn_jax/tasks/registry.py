@@ -1,0 +1,21 @@
+"""Looks tasks up by the name that configs give."""
+
+import ml_collections
+
+from idspn_jax.tasks import model
+from idspn_jax.tasks import random_multisets
+from idspn_jax.tasks import task
+
+TASKS = {
+  'random_multisets': random_multisets.RandomMultisets,
+}
+
+
+def build(config: ml_collections.ConfigDict) -> task.Task:
+  """Builds the task of a config.
+
+  Raises:
+    UserError: if the name is unknown or the config does not fit the task.
+  """
+  model.choice(config.task, 'task', TASKS)
+  return TASKS[config.task](config)

@@ -1,0 +1,133 @@
+"""The state of a training run and the compiled step that advances it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+
+from idspn_jax import errors
+from idspn_jax.tasks import task as task_lib
+
+
+@flax.struct.dataclass
+class TrainState:
+  """What a checkpoint holds.
+
+  Attributes:
+    step: steps taken, int32.
+    params: the model's parameters.
+    opt_state: the outer optimiser's state.
+  """
+
+  step: jax.Array
+  params: Any
+  opt_state: Any
+
+
+def make_optimizer(
+  config: ml_collections.ConfigDict,
+) -> optax.GradientTransformation:
+  """Adam with the paper's settings (Appendix F)."""
+  return optax.adam(config.learning_rate)
+
+
+def init_state(
+  task: task_lib.Task, config: ml_collections.ConfigDict
+) -> TrainState:
+  """Returns the state before the first step; a function of the seed alone."""
+  params = task.init(jax.random.fold_in(jax.random.key(config.seed), 0))
+  opt_state = make_optimizer(config).init(params)
+  return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
+
+
+def make_train_step(
+  task: task_lib.Task, config: ml_collections.ConfigDict
+) -> Callable[
+  [TrainState, task_lib.Batch], tuple[TrainState, dict[str, jax.Array]]
+]:
+  """Returns one training step: forward, loss, backward, Adam.
+
+  Args:
+    task: the experiment.
+    config: its configuration.
+
+  Returns:
+    A pure function from state and batch to the new state and scalars.
+  """
+  optimizer = make_optimizer(config)
+  base = jax.random.fold_in(jax.random.key(config.seed), 1)
+
+  def train_step(state, batch):
+    key = jax.random.fold_in(base, state.step)
+    (loss, extra), gradient = jax.value_and_grad(task.loss, has_aux=True)(
+      state.params, batch, key
+    )
+    updates, opt_state = optimizer.update(
+      gradient, state.opt_state, state.params
+    )
+    params = optax.apply_updates(state.params, updates)
+    scalars = {
+      'loss': loss,
+      'gradient_norm': optax.global_norm(gradient),
+      **extra,
+    }
+    return TrainState(state.step + 1, params, opt_state), scalars
+
+  return train_step
+
+
+class DataParallel:
+  """Places states and batches on all devices: data-parallel by sharding.
+
+  The compiled step keeps the meaning of one global batch; the compiler adds
+  the reductions.
+  """
+
+  def __init__(self, batch_size: int):
+    """Builds the mesh.
+
+    Raises:
+      UserError: if the batch does not divide among the devices.
+    """
+    devices = jax.devices()
+    if batch_size % len(devices):
+      raise errors.UserError(
+        f'batch_size {batch_size} does not divide among {len(devices)} '
+        f'devices; use a multiple of {len(devices)}.'
+      )
+    mesh = jax.sharding.Mesh(np.asarray(devices), ('data',))
+    spec = jax.sharding.PartitionSpec
+    self.everywhere = jax.sharding.NamedSharding(mesh, spec())
+    self.by_row = jax.sharding.NamedSharding(mesh, spec('data'))
+
+  def replicate(self, tree: Any) -> Any:
+    """Puts a copy of every array on every device."""
+    return jax.device_put(tree, self.everywhere)
+
+  def shard(self, batch: task_lib.Batch) -> dict[str, jax.Array]:
+    """Splits every array of a batch by rows."""
+    return jax.device_put(batch, self.by_row)
+
+  def compile(self, train_step: Callable, state: Any, batch: Any) -> Any:
+    """Compiles a step whose state is replicated and updated in place."""
+    jitted = jax.jit(
+      train_step,
+      donate_argnums=0,
+      out_shardings=(self.everywhere, self.everywhere),
+    )
+    return jitted.lower(state, batch).compile()
+
+
+def peak_bytes(compiled: Any) -> int:
+  """Temporary plus argument plus output bytes of a compiled program."""
+  memory = compiled.memory_analysis()
+  return int(
+    memory.temp_size_in_bytes
+    + memory.argument_size_in_bytes
+    + memory.output_size_in_bytes
+  )
