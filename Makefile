@@ -94,9 +94,11 @@ clean:  ## Removes all that was built or installed here; keeps runs/
 # Every stamp is written last, so that an interrupted step is done again.
 
 $(VENV)/.stamp-python:
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "error: idspn-jax needs Python 3.11 or newer, $(PYTHON) is" \
-	    "$$("$(PYTHON)" -V 2>&1); try make PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  2>/dev/null || { echo "error: idspn-jax needs Python 3.11 or newer, but" \
+	    "$(PYTHON) is $$("$(PYTHON)" -c 'import platform; \
+	      print(platform.python_version())' 2>/dev/null || echo missing);" \
+	    "name another: make PYTHON=python3.12" >&2; exit 1; }
 	@echo "Creating $(VENV) ($$("$(PYTHON)" -V))"
 	@"$(PYTHON)" -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet $$($(BIN)/python -c 'import tomllib; \
@@ -110,12 +112,14 @@ build/sources: FORCE
 	@find idspn_jax -name '*.py' | sort > $@.new
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
-$(WHEEL): $(VENV)/.stamp-python build/sources setup.cfg pyproject.toml LICENSE \
-  $(wildcard README.md) idspn_jax/py.typed $(shell find idspn_jax -name '*.py')
+$(WHEEL): build/sources setup.cfg pyproject.toml LICENSE $(wildcard README.md) \
+  idspn_jax/py.typed $(shell find idspn_jax -name '*.py') \
+  | $(VENV)/.stamp-python
 	@test -n '$(VERSION)' || { \
 	  echo 'error: no __version__ in idspn_jax/__init__.py' >&2; exit 1; }
 	@echo 'Building $(WHEEL)'
-	@rm -rf build/lib build/bdist.* build/wheel idspn_jax.egg-info dist
+	@rm -rf build/lib build/bdist.* build/wheel idspn_jax.egg-info \
+	  dist/idspn_jax-*.whl
 	@mkdir -p dist
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation \
 	  --wheel-dir build/wheel .

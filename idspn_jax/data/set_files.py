@@ -29,12 +29,12 @@ class SetFile(NamedTuple):
   feature_names: tuple[str, ...] | None
 
 
-def _read_arrays(path):
-  """The arrays `sets` and `sizes` of an .npz file, unchecked."""
-  remedy = "write it again with np.savez(path, sets=..., sizes=...)"
+def _read_arrays(path, file):
+  """The arrays `sets` and `sizes` of an open .npz file, unchecked."""
+  remedy = 'write it again with np.savez(path, sets=..., sizes=...)'
   # Damaged archives fail in a dozen ways, in zipfile, zlib and NumPy alike.
   try:
-    stored = np.load(path, allow_pickle=False)
+    stored = np.load(file, allow_pickle=False)
   except Exception as error:
     raise ValueError(
       f'{path}: not a readable .npz file ({type(error).__name__}); {remedy}.'
@@ -42,20 +42,19 @@ def _read_arrays(path):
   if not isinstance(stored, np.lib.npyio.NpzFile):
     raise ValueError(f'{path}: one bare array, not an .npz file; {remedy}.')
   arrays = []
-  with stored:
-    for name in ('sets', 'sizes'):
-      if name not in stored.files:
-        found = ', '.join(map(repr, stored.files[:8])) or 'none'
-        raise ValueError(
-          f'{path}: no array {name!r} (arrays found: {found}); {remedy}.'
-        )
-      try:
-        arrays.append(stored[name])
-      except Exception as error:
-        raise ValueError(
-          f'{path}: the array {name!r} is damaged or holds Python objects '
-          f'({type(error).__name__}); {remedy}.'
-        ) from error
+  for name in ('sets', 'sizes'):
+    if name not in stored.files:
+      found = reprlib.repr(stored.files)
+      raise ValueError(
+        f'{path}: no array {name!r} (arrays found: {found}); {remedy}.'
+      )
+    try:
+      arrays.append(stored[name])
+    except Exception as error:
+      raise ValueError(
+        f'{path}: the array {name!r} is damaged or holds Python objects '
+        f'({type(error).__name__}); {remedy}.'
+      ) from error
   return arrays
 
 
@@ -80,7 +79,13 @@ def _check_sizes(path, sizes, shape):
 
 
 def _load_npz(path):
-  sets, sizes = _read_arrays(path)
+  try:
+    with open(path, 'rb') as file:
+      sets, sizes = _read_arrays(path, file)
+  except OSError as error:
+    raise ValueError(
+      f'{path}: cannot be read ({error.strerror}); check its permissions.'
+    ) from error
   if sets.dtype.kind not in 'fiu':
     raise ValueError(
       f"{path}: 'sets' must hold real numbers; it is {sets.dtype}."
@@ -127,8 +132,8 @@ def load_set_file(path: str | os.PathLike[str]) -> SetFile:
     )
   if not os.path.exists(path):
     raise ValueError(f'{path}: no such file; check the path.')
-  if not os.path.isfile(path):
-    raise ValueError(f'{path}: not a file; give the path of a file in it.')
+  if os.path.isdir(path):
+    raise ValueError(f'{path}: a directory, not a file; check the path.')
   if os.path.getsize(path) == 0:
     raise ValueError(f'{path}: the file is empty (0 bytes); write it again.')
   if KINDS[suffix] == 'npz':

@@ -12,7 +12,7 @@ from matplotlib.path import Path
 import numpy as np
 
 from idspn_jax.data import clevr_scenes
-from idspn_jax.figures import matching
+from idspn_jax.figures import panels
 from idspn_jax.figures import save
 
 # The generator's own colours.
@@ -29,13 +29,15 @@ RGB = {
 # Outlines of radius 1, drawn at the objects' true radii in scene units.
 OUTLINES = {
   'sphere': Path.unit_circle(),
-  'cube': Path([(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9), (-0.9, -0.9)]),
+  'cube': Path(
+    [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9), (-0.9, -0.9)]
+  ),
   'cylinder': Path([(0, 1.1), (-1.05, -0.75), (1.05, -0.75), (0, 1.1)]),
 }
 RADII = {'large': 0.7, 'small': 0.35}
 EDGES = {'metal': '-', 'rubber': (0, (1.5, 1.2))}
 _EDGE = '#111111'
-_LIMIT = 4.0
+LIMIT = 4.0
 _THRESHOLD = 0.5
 
 
@@ -57,24 +59,35 @@ def _draw_object(axes, thing):
   )
 
 
-def _draw_set(axes, features):
-  """Draws one set, large objects first; returns how many count."""
+def _draw_set(axes, features, truth=None):
+  """Draws one set, large objects first; returns its title's second line."""
   finite = np.all(np.isfinite(features), axis=-1)
   objects = clevr_scenes.objects_of(features[finite], threshold=0.0)
   for thing in sorted(objects, key=lambda o: -RADII[o['size']]):
     _draw_object(axes, thing)
-  return sum(o['presence'] > _THRESHOLD for o in objects), np.sum(~finite)
+  counted = [o for o in objects if o['presence'] > _THRESHOLD]
+  if truth is None:
+    return f'{len(counted)} objects'
+  there = [o['3d_coords'] for o in clevr_scenes.objects_of(truth)]
+  for x, y, _ in there:
+    axes.plot(x, y, '+', color='white', markersize=6, mew=2.4, zorder=4)
+    axes.plot(x, y, '+', color='black', markersize=5, mew=0.9, zorder=5)
+  far = [max(map(abs, o['3d_coords'][:2])) > LIMIT for o in counted]
+  panels.note_outside(axes, sum(far))
+  title = f'{len(counted)} predicted / {len(there)} true'
+  return title if finite.all() else f'{title}, {np.sum(~finite)} not finite'
 
 
 def _dress(axes, e, column, num_rows):
-  axes.set_xlim(-_LIMIT, _LIMIT)
-  axes.set_ylim(-_LIMIT, _LIMIT)
+  """Scales, and labels at the left and lower edge of the grid only."""
+  axes.set_xlim(-LIMIT, LIMIT)
+  axes.set_ylim(-LIMIT, LIMIT)
   axes.set_aspect('equal')
   axes.set_xticks([-3, 0, 3])
   axes.set_yticks([-3, 0, 3])
   axes.tick_params(labelsize=7, length=2.5)
-  axes.set_axisbelow(True)
   axes.grid(alpha=0.25, linewidth=0.6)
+  axes.set_axisbelow(True)
   if column == 0:
     axes.set_ylabel(f'scene {e + 1}\ny', fontsize=8)
   else:
@@ -86,20 +99,31 @@ def _dress(axes, e, column, num_rows):
 
 
 def _legend(figure):
-  def mark(label, marker, size=9.0, color='#cfcfcf', **style):
-    style = {'mfc': color, 'mec': _EDGE, 'mew': 1.0} | style
+  def mark(label, marker, size=9.0, **style):
+    style = {'mfc': '#d5d5d5', 'mec': _EDGE, 'mew': 1.0} | style
     return matplotlib.lines.Line2D(
       [], [], ls='', marker=marker, markersize=size, label=label, **style
     )
 
-  handles = [mark(k, v) for k, v in OUTLINES.items()]
-  handles += [mark('large', 'o', 10.0), mark('small', 'o', 5.0)]
+  handles = [mark(shape, path) for shape, path in OUTLINES.items()]
+  handles += [
+    matplotlib.patches.Patch(
+      facecolor='#d5d5d5', edgecolor=_EDGE, linestyle=style, label=material
+    )
+    for material, style in EDGES.items()
+  ]
+  handles += [
+    mark('absent (presence ≤ 0.5)', 'o', mfc='none', mec='#aaaaaa'),
+    mark('true place', '+', 6.0, mec='black'),
+  ]
   figure.legend(
     handles=handles,
     loc='outside upper center',
-    ncols=5,
+    ncols=len(handles) if figure.get_figwidth() > 8.0 else 4,
     frameon=False,
     fontsize=8,
+    handletextpad=0.4,
+    columnspacing=1.2,
   )
 
 
@@ -110,8 +134,12 @@ def draw_scenes(
 ) -> pathlib.Path:
   """Draws CLEVR scenes from above: the truth, then predictions by T.
 
+  Objects have their true radii and colours, in scene units; the camera looks
+  from the lower right. A prediction is as opaque as it is present; up to a
+  presence of 0.5 it is an outline only and does not count.
+
   Args:
-    targets: `(E, M, 19)`, features as `clevr_scenes` has them.
+    targets: `(E, M, 19)`, features as in `clevr_scenes`.
     predictions: sets `(E, N, 19)` by number of inner steps.
     path: of the PNG file.
 
@@ -121,4 +149,19 @@ def draw_scenes(
   Raises:
     ValueError: if there is nothing to draw or shapes do not fit.
   """
-  return save.save_png(None, path)
+  targets, predictions = panels.check_panels(
+    targets, predictions, clevr_scenes.NUM_FEATURES
+  )
+  figure, grid = panels.make_grid(len(targets), 1 + len(predictions))
+  for e, truth in enumerate(targets):
+    text = _draw_set(grid[e, 0], truth)
+    grid[e, 0].set_title(f'truth\n{text}', fontsize=8)
+    for axes, (steps, sets) in zip(
+      grid[e, 1:], predictions.items(), strict=True
+    ):
+      text = _draw_set(axes, sets[e], truth)
+      axes.set_title(f'T = {steps}\n{text}', fontsize=8)
+    for column, axes in enumerate(grid[e]):
+      _dress(axes, e, column, len(targets))
+  _legend(figure)
+  return save.save_png(figure, path)

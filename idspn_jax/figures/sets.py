@@ -3,82 +3,26 @@
 from collections.abc import Mapping
 import os
 import pathlib
-from typing import NamedTuple
 
 import matplotlib.colors
 import matplotlib.figure
 import matplotlib.lines
 import numpy as np
 
-from idspn_jax.figures import matching
+from idspn_jax.figures import panels
 from idspn_jax.figures import save
+from idspn_jax.figures import set_panels
 
 _TRUE = '#1f4e8c'
 _GUESS = '#d9480f'
 _LINE = '#9aa0a6'
-_THRESHOLD = 0.5
-
-
-class _Panel(NamedTuple):
-  """One set in one panel: places `(·, 2)` and presences `(·,)`."""
-
-  truth: np.ndarray
-  guess: np.ndarray
-  truth_presence: np.ndarray
-  guess_presence: np.ndarray
-  pairs: matching.Pairs
-
-
-def _places(truth, guess, there, pairs):
-  """Where elements stand: two features, or one and a rank."""
-  if truth.shape[1] >= 2:
-    return truth[:, :2], guess[:, :2]
-  # Elements that exist come first, from the least value to the greatest.
-  rank = np.empty(len(truth))
-  rank[np.lexsort((truth[:, 0], ~there))] = np.arange(len(truth))
-  guess_rank = np.arange(len(guess), dtype=float)
-  if len(pairs.predictions):
-    guess_rank[:] = -1.0
-    guess_rank[pairs.predictions] = rank[pairs.targets]
-  return (
-    np.stack([truth[:, 0], rank], -1),
-    np.stack([guess[:, 0], guess_rank], -1),
-  )
-
-
-def _panel(truth, guess, has_presence):
-  pairs = matching.match(guess, truth)
-  presences = np.ones(len(truth)), np.ones(len(guess))
-  if has_presence:
-    presences = truth[:, -1], np.nan_to_num(guess[:, -1], nan=0.0)
-    truth, guess = truth[:, :-1], guess[:, :-1]
-  there = presences[0] > _THRESHOLD
-  return _Panel(*_places(truth, guess, there, pairs), *presences, pairs)
-
-
-def _limits(panels):
-  """Limits of one row, `(2, 2)`: low and high of both axes.
-
-  They hold every target and the predictions near them; far predictions, of a
-  solve that diverged say, must not shrink the rest to a dot.
-  """
-  truth = panels[0].truth[panels[0].truth_presence > _THRESHOLD]
-  if not len(truth):
-    truth = np.zeros((1, 2))
-  low, high = truth.min(axis=0), truth.max(axis=0)
-  span = np.where(high > low, high - low, 1.0)
-  shown = [p.guess[p.guess_presence > _THRESHOLD] for p in panels]
-  guesses = np.concatenate([truth, *shown])
-  guesses = np.clip(guesses, low - span / 2, high + span / 2)
-  low = np.fmin(low, np.nanmin(guesses, axis=0)) - 0.08 * span
-  high = np.fmax(high, np.nanmax(guesses, axis=0)) + 0.08 * span
-  return np.stack([low, high])
+_THRESHOLD = set_panels.THRESHOLD
 
 
 def _draw(axes, panel, limits):
   there = panel.truth_presence > _THRESHOLD
   counted = panel.guess_presence > _THRESHOLD
-  for i, j in zip(panel.pairs.predictions, panel.pairs.targets, strict=True):
+  for i, j in zip(*panel.pairs[:2], strict=True):
     if counted[i] and there[j]:
       ends = np.stack([panel.guess[i], panel.truth[j]])
       axes.plot(*ends.T, color=_LINE, linewidth=0.8, zorder=1)
@@ -96,20 +40,7 @@ def _draw(axes, panel, limits):
     *panel.guess.T, s=22, marker='x', color=color, linewidths=1.2, zorder=3
   )
   inside = np.all((panel.guess >= limits[0]) & (panel.guess <= limits[1]), -1)
-  outside = np.sum(counted & ~inside)
-  if outside:
-    axes.text(
-      0.97,
-      0.03,
-      f'{outside} outside',
-      transform=axes.transAxes,
-      ha='right',
-      va='bottom',
-      fontsize=7,
-      color=_GUESS,
-      bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 1.5},
-      zorder=4,
-    )
+  panels.note_outside(axes, int(np.sum(counted & ~inside)))
 
 
 def _title(steps, panel, has_presence):
@@ -142,7 +73,7 @@ def _legend(figure, has_presence):
   )
 
 
-def _dress(axes, e, row, column, num_rows, one_feature):
+def _dress(axes, e, column, num_rows, one_feature):
   """Labels at the left and lower edge of the grid only."""
   axes.tick_params(labelsize=7, length=2.5)
   axes.set_box_aspect(1)
@@ -153,31 +84,29 @@ def _dress(axes, e, row, column, num_rows, one_feature):
     axes.set_ylabel(f'set {e + 1}\n{vertical}', fontsize=8)
   else:
     axes.tick_params(labelleft=False)
-  if row == num_rows - 1:
+  if e == num_rows - 1:
     axes.set_xlabel('feature 1', fontsize=8)
 
 
 def _draw_grid(targets, predictions, path, has_presence):
-  targets, predictions = matching.check_panels(targets, predictions)
+  targets, predictions = panels.check_panels(targets, predictions)
   features = targets.shape[-1] - has_presence
   if features < 1:
     raise ValueError('Sets with presence need at least two features; got one.')
-  shape = len(targets), len(predictions)
-  figure = matplotlib.figure.Figure(
-    figsize=(max(2.25 * shape[1] + 0.6, 5.0), 2.6 * shape[0] + 0.5),
-    layout='constrained',
-  )
-  grid = figure.subplots(*shape, squeeze=False)
+  figure, grid = panels.make_grid(len(targets), len(predictions))
   for e, truth in enumerate(targets):
-    panels = [_panel(truth, p[e], has_presence) for p in predictions.values()]
-    limits = _limits(panels)
+    row = [
+      set_panels.make_panel(truth, p[e], has_presence)
+      for p in predictions.values()
+    ]
+    limits = set_panels.limits_of(row)
     for column, steps in enumerate(predictions):
       axes = grid[e, column]
-      _draw(axes, panels[column], limits)
+      _draw(axes, row[column], limits)
       axes.set_xlim(*limits[:, 0])
       axes.set_ylim(*limits[:, 1])
-      axes.set_title(_title(steps, panels[column], has_presence), fontsize=8)
-      _dress(axes, e, e, column, shape[0], features == 1)
+      axes.set_title(_title(steps, row[column], has_presence), fontsize=8)
+      _dress(axes, e, column, len(targets), features == 1)
   _legend(figure, has_presence)
   return save.save_png(figure, path)
 

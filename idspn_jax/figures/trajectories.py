@@ -24,6 +24,12 @@ def _check_trajectory(name, values):
   return values
 
 
+def _scale(axes, values):
+  """A log scale, unless no value has a logarithm."""
+  if np.any(values > 0):
+    axes.set_yscale('log')
+
+
 def _draw_band(axes, values, label):
   """Median and 10-90% band over the sets that stay finite and positive."""
   finite = np.all(np.isfinite(values), axis=0)
@@ -32,7 +38,7 @@ def _draw_band(axes, values, label):
     low, middle, high = np.quantile(values[:, finite], [0.1, 0.5, 0.9], axis=1)
     axes.fill_between(steps, low, high, color=_COLOR, alpha=0.2, linewidth=0)
     axes.plot(steps, middle, color=_COLOR, marker='o', markersize=3)
-  axes.set_yscale('log', nonpositive='mask')
+  _scale(axes, values[:, finite])
   title = f'{label}: median, 10–90% of {np.sum(finite)} sets'
   if not np.all(finite):
     title += f'\n({np.sum(~finite)} more became infinite or NaN)'
@@ -71,10 +77,14 @@ def draw_trajectory(
   return save.save_png(figure, path)
 
 
-def _running_median(values, window):
-  padded = np.pad(values, window // 2, mode='edge')
-  windows = np.lib.stride_tricks.sliding_window_view(padded, window)
-  return np.median(windows, axis=-1)
+def _running_median(steps, losses):
+  """Some 400 points of the median over a hundredth of the curve."""
+  half = max(len(steps) // 200, 1)
+  windows = np.lib.stride_tricks.sliding_window_view(
+    np.pad(losses, half, mode='reflect'), 2 * half + 1
+  )
+  at = np.linspace(0, len(steps) - 1, min(len(steps), 400)).astype(int)
+  return steps[at], np.median(windows[at], axis=-1)
 
 
 def _draw_curve(axes, label, steps, losses, index):
@@ -84,8 +94,7 @@ def _draw_curve(axes, label, steps, losses, index):
     axes.plot(steps, losses, style, color=color, label=label, marker='.')
     return
   axes.plot(steps, losses, color=color, alpha=0.2, linewidth=0.6)
-  smooth = _running_median(losses, 2 * (len(steps) // 200) + 1)
-  axes.plot(steps, smooth, style, color=color, label=label)
+  axes.plot(*_running_median(steps, losses), style, color=color, label=label)
 
 
 def draw_losses(
@@ -94,8 +103,8 @@ def draw_losses(
 ) -> pathlib.Path:
   """Draws learning curves on a log scale.
 
-  Curves of many points are drawn faint, with a running median on top; values
-  that are not positive and finite leave gaps.
+  Curves of many points are drawn faint, with a running median on top. NaN and
+  infinite values leave gaps; what is not positive lies below the lower edge.
 
   Args:
     curves: steps and losses, both `(K,)`, by label.
@@ -119,7 +128,7 @@ def draw_losses(
         f'empty; got {steps.shape} and {losses.shape}.'
       )
     _draw_curve(axes, label, steps, losses, index)
-  axes.set_yscale('log', nonpositive='mask')
+  _scale(axes, np.concatenate([losses for _, losses in curves.values()]))
   axes.set_xlabel('training step')
   axes.set_ylabel('loss')
   axes.grid(alpha=0.3, which='major')

@@ -18,7 +18,7 @@ _ENCODERS = {
 }
 _LAYERS = {'mlp.0': 'hidden', 'mlp.2': 'output'}
 _INITIAL_SET = ('dspn._set_0', ('decoder', 'initial_set'))
-_PREFIX = 'net.'
+PREFIX = 'net.'
 
 
 def _linear_rows():
@@ -71,7 +71,7 @@ def from_official(state: Mapping[str, Any]) -> dict[str, Any]:
   known = {name: (path, change) for name, path, change in _table()}
   params: dict[str, Any] = {}
   for name, value in state.items():
-    short = name.removeprefix(_PREFIX)
+    short = name.removeprefix(PREFIX)
     if short not in known:
       raise KeyError(
         f'{name!r} is not a parameter of the official set autoencoder; known '

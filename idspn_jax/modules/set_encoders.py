@@ -11,7 +11,7 @@ from idspn_jax.ops import fspool
 from idspn_jax.ops import pairs
 from idspn_jax.ops import pooling
 
-POOLS = ('fs', 'rnfs', 'sum', 'mean', 'max')
+POOLS = ('fs', 'rnfs', 'sum', 'mean', 'max', 'fs_autodiff')
 
 
 class FSPool(nn.Module):
@@ -68,10 +68,10 @@ class SetEncoder(nn.Module):
     hidden_dim: width H of the hidden layer.
     latent_dim: size Z of the result.
     pool: 'fs' (FSPool), 'rnfs' (FSPool over all ordered pairs of elements, a
-      relation network), 'sum', 'mean' or 'max'.
+      relation network), 'sum', 'mean', 'max', or 'fs_autodiff' (FSPool without
+      its fast derivative, for comparison).
     pieces: see `FSPool`; None for sets of one size.
     linear_init: 'torch' or 'flax'.
-    autodiff_sort: see `FSPool.autodiff`.
   """
 
   hidden_dim: int
@@ -79,7 +79,6 @@ class SetEncoder(nn.Module):
   pool: str = 'fs'
   pieces: int | None = None
   linear_init: str = 'torch'
-  autodiff_sort: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -108,8 +107,9 @@ class SetEncoder(nn.Module):
     x = nn.relu(x)
     x = linear.linear(self.latent_dim, self.hidden_dim, init, 'output')(x)
     x = x.reshape(*shape[:-1], self.latent_dim)
-    if self.pool in ('fs', 'rnfs'):
-      return FSPool(self.pieces, self.autodiff_sort, name='pool')(x, mask)
+    if self.pool in ('fs', 'rnfs', 'fs_autodiff'):
+      autodiff = self.pool == 'fs_autodiff'
+      return FSPool(self.pieces, autodiff, name='pool')(x, mask)
     pool = {
       'sum': pooling.sum_pool,
       'mean': pooling.mean_pool,

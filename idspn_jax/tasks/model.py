@@ -148,7 +148,8 @@ def build_autoencoder(
     initial_set=config.initial_set,
     initial_scale=config.initial_scale,
   )
-  return autoencoder.SetAutoencoder(encoder(), decoder)
+  input_pool = 'fs_autodiff' if config.pool == 'fs_autodiff' else 'fs'
+  return autoencoder.SetAutoencoder(encoder(pool=input_pool), decoder)
 
 
 def build_loss(name: str) -> Callable:

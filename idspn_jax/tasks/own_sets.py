@@ -134,7 +134,7 @@ class OwnSets(task.Task):
     offset = (matched - target)[..., clevr_scenes.COORDINATES]
     distance = clevr_scenes.COORDINATE_SCALE * jnp.linalg.norm(offset, axis=-1)
     right = jnp.ones_like(there)
-    for columns in clevr_scenes.ATTRIBUTES.values():
+    for _, columns in clevr_scenes.ATTRIBUTES.values():
       guess = jnp.argmax(matched[..., columns], -1)
       right &= guess == jnp.argmax(target[..., columns], -1)
     out['distance'] = over_elements(distance)

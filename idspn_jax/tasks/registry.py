@@ -3,11 +3,13 @@
 import ml_collections
 
 from idspn_jax.tasks import model
+from idspn_jax.tasks import own_sets
 from idspn_jax.tasks import random_multisets
 from idspn_jax.tasks import task
 
 TASKS = {
   'random_multisets': random_multisets.RandomMultisets,
+  'own_sets': own_sets.OwnSets,
 }
 
 

@@ -23,6 +23,8 @@ class Checkpoints:
     self._manager = ocp.CheckpointManager(
       self._path,
       options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+      # Lets a fresh process read the shapes of what is stored.
+      item_handlers=ocp.StandardCheckpointHandler(),
     )
 
   def __enter__(self):

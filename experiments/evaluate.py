@@ -1,0 +1,58 @@
+"""Evaluates a trained run at several numbers of inner steps.
+
+    python -m experiments.evaluate --workdir=runs/n4_d4 --iterations=5,10,20,40
+
+Prints a table, saves it as `WORKDIR/evaluation/table.json` and draws figures
+beside it. The configured number of steps is marked with a star.
+"""
+
+from absl import flags
+
+from experiments import command_line
+from idspn_jax import errors
+
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the run.')
+_ITERATIONS = flags.DEFINE_list(
+  'iterations', [], 'Inner steps; default: half, once, twice, four times T.'
+)
+_STEP = flags.DEFINE_integer(
+  'step', None, 'Which checkpoint; default: the newest.', lower_bound=0
+)
+_FIGURES = flags.DEFINE_bool('figures', True, 'Draw figures.')
+_DATA = flags.DEFINE_string(
+  'data', None, 'own_sets: where the data file is now, if it was moved.'
+)
+
+
+def _iterations(trained_with):
+  if not _ITERATIONS.value:
+    return sorted({max(1, trained_with * f // 2) for f in (1, 2, 4, 8)})
+  try:
+    return sorted({int(text) for text in _ITERATIONS.value})
+  except ValueError as e:
+    raise errors.UserError(
+      f'--iterations needs integers like 5,10,20; got {_ITERATIONS.value}.'
+    ) from e
+
+
+def main(argv):
+  """Evaluates, prints the table, saves it and the figures."""
+  del argv
+  # Here, so that --help and wrong flags answer at once.
+  from idspn_jax.training import reports
+
+  if not _WORKDIR.value:
+    raise errors.UserError('Say which run to evaluate: --workdir=DIR.')
+  run = reports.load_run(_WORKDIR.value, _STEP.value, _DATA.value)
+  counts = _iterations(run.config.model.iterations)
+  if counts[0] < 1:
+    raise errors.UserError(f'--iterations must be positive; got {counts[0]}.')
+  table = reports.evaluate_at(run, counts)
+  print(reports.format_table(table))
+  for path in reports.save(run, table, _FIGURES.value):
+    print(f'Saved {path}')
+  return 0
+
+
+if __name__ == '__main__':
+  command_line.run(main)

@@ -1,0 +1,83 @@
+"""What grids of panels share: checks of their data and a note in a corner."""
+
+from collections.abc import Mapping
+
+import matplotlib.axes
+import matplotlib.figure
+import numpy as np
+
+
+def check_panels(
+  targets: np.ndarray,
+  predictions: Mapping[int, np.ndarray],
+  num_features: int | None = None,
+) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+  """Checks what a grid of panels shows.
+
+  Args:
+    targets: `(E, M, D)`.
+    predictions: sets `(E, N, D)` by number of inner steps.
+    num_features: the D that is required, or None for any.
+
+  Returns:
+    The same as NumPy arrays, predictions in the order of their steps.
+
+  Raises:
+    ValueError: if there is nothing to draw or shapes do not fit.
+  """
+  targets = np.asarray(targets)
+  if targets.ndim != 3 or 0 in targets.shape:
+    raise ValueError(
+      f'Targets need shape (E, N, D), none zero; got {targets.shape}.'
+    )
+  if num_features is not None and targets.shape[-1] != num_features:
+    raise ValueError(
+      f'Targets need {num_features} features; got {targets.shape[-1]}.'
+    )
+  if not predictions:
+    raise ValueError('There are no predictions to draw.')
+  ordered = {t: np.asarray(predictions[t]) for t in sorted(predictions)}
+  for steps, sets in ordered.items():
+    fits = sets.ndim == 3 and 0 not in sets.shape
+    if not fits or sets.shape[::2] != targets.shape[::2]:
+      raise ValueError(
+        f'Predictions after {steps} steps have shape {sets.shape}; targets of '
+        f'shape {targets.shape} need the same examples and features.'
+      )
+  return targets, ordered
+
+
+def make_grid(
+  num_rows: int, num_columns: int
+) -> tuple[matplotlib.figure.Figure, np.ndarray]:
+  """Makes a figure of square panels and room for a legend above.
+
+  Returns:
+    The figure, and its axes, `(num_rows, num_columns)`.
+  """
+  side = min(max(2.25, 5.0 / num_columns), 3.2)
+  figure = matplotlib.figure.Figure(
+    figsize=(
+      max(side * num_columns + 0.6, 5.6),
+      (side + 0.55) * num_rows + 0.6,
+    ),
+    layout='constrained',
+  )
+  grid = figure.subplots(num_rows, num_columns, squeeze=False)
+  return figure, grid
+
+
+def note_outside(axes: matplotlib.axes.Axes, count: int) -> None:
+  """Writes into the lower right corner how many elements are off the panel."""
+  if count:
+    axes.text(
+      0.97,
+      0.03,
+      f'{count} outside',
+      transform=axes.transAxes,
+      ha='right',
+      va='bottom',
+      fontsize=7,
+      bbox={'facecolor': 'white', 'edgecolor': 'none', 'pad': 1.5},
+      zorder=9,
+    )

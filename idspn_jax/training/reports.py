@@ -1,0 +1,167 @@
+"""Evaluates finished runs: tables over step counts, and figures."""
+
+from collections.abc import Sequence
+import json
+import os
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+
+from idspn_jax import errors
+from idspn_jax.tasks import registry
+from idspn_jax.tasks import task as task_lib
+from idspn_jax.training import checkpoints
+from idspn_jax.training import evaluation
+from idspn_jax.training import records
+from idspn_jax.training import state as state_lib
+
+
+class LoadedRun(NamedTuple):
+  """A run read back from its directory.
+
+  Attributes:
+    workdir: the directory.
+    config: its configuration.
+    task: its task, data included.
+    step: the checkpoint's step.
+    params: the checkpoint's parameters.
+  """
+
+  workdir: str
+  config: ml_collections.ConfigDict
+  task: task_lib.Task
+  step: int
+  params: Any
+
+
+def load_run(
+  workdir: str, step: int | None = None, data_path: str | None = None
+) -> LoadedRun:
+  """Reads a run's config and one of its checkpoints.
+
+  Args:
+    workdir: the run's directory.
+    step: which checkpoint; the newest if None.
+    data_path: replaces `data.path` of the config.
+
+  Returns:
+    The run.
+
+  Raises:
+    UserError: if there is no run, no such checkpoint, or one of another shape.
+  """
+  path = os.path.join(workdir, 'config.json')
+  if not os.path.exists(path):
+    raise errors.UserError(
+      f'{workdir} holds no run (there is no {path}); train one first.'
+    )
+  with open(path, encoding='utf-8') as f:
+    config = ml_collections.ConfigDict(json.load(f))
+  if data_path is not None:
+    if 'path' not in config.data:
+      raise errors.UserError(f'Task {config.task} reads no data file.')
+    config.data.path = data_path
+  task = registry.build(config)
+  state = state_lib.init_state(task, config)
+  with checkpoints.Checkpoints(workdir, config.keep_checkpoints) as saved:
+    found = saved.steps()
+    if not found:
+      raise errors.UserError(f'{workdir} holds no checkpoint yet.')
+    step = found[-1] if step is None else step
+    if step not in found:
+      raise errors.UserError(
+        f'{workdir} has no checkpoint of step {step}; it has {found}.'
+      )
+    params = saved.restore(step, state).params
+  return LoadedRun(workdir, config, task, step, params)
+
+
+def evaluate_at(run: LoadedRun, iterations: Sequence[int]) -> dict[str, Any]:
+  """Evaluates at several numbers of inner steps.
+
+  Args:
+    run: a run.
+    iterations: numbers of inner steps.
+
+  Returns:
+    A table: `rows` with `iterations` and the metrics, and where it comes from.
+  """
+  evaluate = evaluation.Evaluator(run.task, run.config.seed)
+  rows = [
+    {'iterations': count, **evaluate(run.params, count)} for count in iterations
+  ]
+  return {
+    'task': run.config.task,
+    'step': run.step,
+    'trained_with_iterations': run.config.model.iterations,
+    'rows': rows,
+    'config': json.loads(run.config.to_json()),
+    **records.provenance(),
+  }
+
+
+def format_table(table: dict[str, Any]) -> str:
+  """Lays a table of `evaluate_at` out as text."""
+  names = [name for name in table['rows'][0] if name != 'iterations']
+  lines = [f'{"T":>5} ' + ''.join(f'{name:>20}' for name in names)]
+  for row in table['rows']:
+    trained = row['iterations'] == table['trained_with_iterations']
+    lines.append(
+      f'{row["iterations"]:5}'
+      + ('*' if trained else ' ')
+      + ''.join(f'{row[name]:20.4g}' for name in names)
+    )
+  return '\n'.join(lines)
+
+
+def save(
+  run: LoadedRun, table: dict[str, Any], figures: bool = True
+) -> list[str]:
+  """Writes a table and its figures to `workdir/evaluation`.
+
+  Args:
+    run: the run.
+    table: from `evaluate_at`.
+    figures: draw examples and learning curves too.
+
+  Returns:
+    The files written.
+  """
+  directory = os.path.join(run.workdir, 'evaluation')
+  os.makedirs(directory, exist_ok=True)
+  path = os.path.join(directory, 'table.json')
+  records.write_json(path, table)
+  if not figures:
+    return [path]
+  counts = [row['iterations'] for row in table['rows']]
+  key = jax.random.key(run.config.seed)
+  drawn = run.task.draw(run.params, key, counts, directory)
+  return [path, *map(str, drawn), *_learning_curve(run, directory)]
+
+
+def read_scalars(workdir: str, name: str) -> tuple[list[int], list[float]]:
+  """Reads one scalar's steps and values from a run's log."""
+  steps, values = [], []
+  with open(os.path.join(workdir, 'scalars.jsonl'), encoding='utf-8') as f:
+    for line in f:
+      row = json.loads(line)
+      if row.get(name) is not None:
+        steps.append(row['step'])
+        values.append(row[name])
+  return steps, values
+
+
+def _learning_curve(run, directory):
+  # Here, because only drawing needs matplotlib.
+  from idspn_jax.figures import trajectories
+
+  curves = {}
+  for name, label in (('train/loss', 'training'), ('eval/loss', 'held out')):
+    steps, values = read_scalars(run.workdir, name)
+    if steps:
+      curves[label] = (steps, values)
+  if not curves:
+    return []
+  path = os.path.join(directory, 'learning_curve.png')
+  return [str(trajectories.draw_losses(curves, path))]

@@ -1,0 +1,81 @@
+"""Settings and fixtures for every test: strict, offline, without a display."""
+
+import os
+import socket
+
+os.environ['MPLBACKEND'] = 'Agg'
+
+import jax  # noqa: E402  After the environment is set.
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+# Arrays of different rank meet only where the code says so.
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+_LOCAL = ('127.0.0.1', '::1', 'localhost')
+
+
+def pytest_configure(config):
+  config.addinivalue_line(
+    'markers', 'deep: long checks that the everyday run leaves out'
+  )
+
+
+@pytest.fixture(autouse=True, scope='session')
+def offline():
+  """Lets no test talk to another machine."""
+  connect = socket.socket.connect
+
+  def connect_locally(self, address):
+    if self.family != getattr(socket, 'AF_UNIX', None) and (
+      address[0] not in _LOCAL
+    ):
+      raise OSError(f'Tests must not use the network; asked for {address}.')
+    return connect(self, address)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(socket.socket, 'connect', connect_locally)
+    yield
+
+
+@pytest.fixture
+def x64():
+  """Computes in float64 by default, for this test only."""
+  before = jax.config.jax_enable_x64
+  jax.config.update('jax_enable_x64', True)
+  yield
+  jax.config.update('jax_enable_x64', before)
+
+
+@pytest.fixture(params=['float32', 'float64'])
+def dtype(request):
+  """Runs a test once per precision; float64 is switched on when needed."""
+  if request.param == 'float64':
+    request.getfixturevalue('x64')
+  return np.dtype(request.param)
+
+
+@pytest.fixture
+def tolerance(dtype):
+  """Relative tolerance that suits `dtype`."""
+  return 2e-5 if dtype == np.float32 else 1e-11
+
+
+@pytest.fixture
+def rng():
+  """A seeded NumPy generator, fresh for every test."""
+  return np.random.default_rng(20220425)
+
+
+@pytest.fixture
+def debug_nans():
+  """Raises where a NaN first appears."""
+  with jax.debug_nans(True):
+    yield
+
+
+@pytest.fixture
+def allow_rank_promotion():
+  """For tests that run other packages' code, which is not ours to change."""
+  with jax.numpy_rank_promotion('allow'):
+    yield

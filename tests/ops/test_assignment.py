@@ -1,0 +1,177 @@
+"""Matching: every method against brute force, and what it must ignore."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from idspn_jax.ops import assignment
+
+
+@pytest.fixture(params=('auto', 'scipy', 'optax', 'lapx'))
+def method(request):
+  if request.param == 'lapx':
+    pytest.importorskip('lap')
+  return request.param
+
+
+def cheapest(cost, rows, columns):
+  """The least total cost over all matchings of the existing elements."""
+  r, c = np.flatnonzero(rows), np.flatnonzero(columns)
+  cost = np.asarray(cost, np.float64)[np.ix_(r, c)]
+  if len(r) > len(c):
+    cost = cost.T
+  k, m = cost.shape
+  return min(
+    sum(cost[i, p[i]] for i in range(k))
+    for p in itertools.permutations(range(m), k)
+  )
+
+
+def check_matching(cost, rows, columns, matching):
+  """One problem's matching: as many pairs as possible, each at most once."""
+  chosen = np.asarray(matching)
+  pairs = [(i, j) for i, j in enumerate(chosen) if j >= 0]
+  assert len(pairs) == min(np.sum(rows), np.sum(columns))
+  assert len({j for _, j in pairs}) == len(pairs)
+  assert all(rows[i] and columns[j] for i, j in pairs)
+  total = sum(float(cost[i, j]) for i, j in pairs)
+  np.testing.assert_allclose(
+    total, cheapest(cost, rows, columns), rtol=1e-5, atol=1e-5
+  )
+
+
+@pytest.mark.parametrize(
+  'n,m', [(n, m) for n in range(5) for m in range(5) if abs(n - m) < 3]
+)
+def test_cost_equals_brute_force(rng, method, n, m):
+  batch = 6
+  cost = rng.normal(size=(batch, n, m)).astype(np.float32)
+  cost[1] = rng.integers(0, 2, size=(n, m))
+  rows = rng.random((batch, n)) < 0.7
+  columns = rng.random((batch, m)) < 0.7
+  rows[:2], columns[:2] = True, True
+
+  @jax.jit
+  def whole_and_masked(cost, rows, columns):
+    return (
+      assignment.match(cost, method=method),
+      assignment.match(cost, rows, columns, method),
+    )
+
+  whole, masked = whole_and_masked(cost, rows, columns)
+  everything = np.ones_like(rows), np.ones_like(columns)
+  for matching, (r, c) in ((whole, everything), (masked, (rows, columns))):
+    assert matching.columns.shape == (batch, n)
+    assert matching.columns.dtype == jnp.int32
+    assert np.all(matching.valid)
+    for b in range(batch):
+      check_matching(cost[b], r[b], c[b], matching.columns[b])
+
+
+@pytest.mark.parametrize('scale', (1e-6, 1e8, -1e8, 1e30))
+def test_masks_hold_at_any_scale_of_cost(method, scale):
+  cost = jnp.array([[[1.0, 1.0]], [[1.0, 3.0]]]) * scale
+  columns = jnp.array([[False, True], [True, False]])
+  matching = assignment.match(cost, None, columns, method)
+  np.testing.assert_array_equal(matching.columns, [[1], [0]])
+
+
+@pytest.mark.parametrize('batch', ((), (3,), (2, 3)))
+def test_leading_axes_are_batch_axes(rng, method, batch):
+  cost = jnp.asarray(rng.normal(size=(*batch, 3, 4)).astype(np.float32))
+  matching = assignment.match(cost, method=method)
+  assert matching.columns.shape == (*batch, 3)
+  assert matching.valid.shape == batch
+  for i in np.ndindex(*batch):
+    check_matching(cost[i], [True] * 3, [True] * 4, matching.columns[i])
+
+
+def test_vmap_jit_and_scan_agree(rng, method):
+  cost = jnp.asarray(rng.normal(size=(4, 3, 3)).astype(np.float32))
+  expected = assignment.match(cost, method=method).columns
+
+  def one(cost):
+    return assignment.match(cost, method=method).columns
+
+  np.testing.assert_array_equal(jax.vmap(one)(cost), expected)
+  np.testing.assert_array_equal(jax.jit(jax.vmap(one))(cost), expected)
+  _, scanned = jax.jit(
+    lambda cost: jax.lax.scan(lambda c, x: (c, one(x)), 0, cost)
+  )(cost)
+  np.testing.assert_array_equal(scanned, expected)
+
+
+@pytest.mark.parametrize('bad', (np.nan, np.inf, -np.inf))
+def test_a_cost_that_is_not_finite_spoils_its_own_set_only(rng, method, bad):
+  cost = rng.normal(size=(3, 3, 3)).astype(np.float32)
+  clean = assignment.match(jnp.asarray(cost), method=method)
+  cost[1, 2, 0] = bad
+  cost = jnp.asarray(cost)
+  matching = assignment.match(cost, method=method)
+  np.testing.assert_array_equal(matching.valid, [True, False, True])
+  np.testing.assert_array_equal(matching.columns[1], -1)
+  costs = assignment.gather_costs(cost, matching)
+  assert np.all(np.isnan(costs[1]))
+  for b in (0, 2):
+    np.testing.assert_array_equal(matching.columns[b], clean.columns[b])
+    assert np.all(np.isfinite(costs[b]))
+
+
+@pytest.mark.parametrize('bad', (np.nan, np.inf))
+def test_a_masked_cost_that_is_not_finite_is_ignored(rng, method, bad):
+  cost = rng.normal(size=(2, 3, 3)).astype(np.float32)
+  rows = np.array([[True, True, False], [True, True, True]])
+  columns = np.array([[True, True, True], [True, False, True]])
+  cost[0, 2], cost[1, :, 1] = bad, bad
+  matching = assignment.match(
+    jnp.asarray(cost), jnp.asarray(rows), jnp.asarray(columns), method
+  )
+  assert np.all(matching.valid)
+  for b in range(2):
+    check_matching(cost[b], rows[b], columns[b], matching.columns[b])
+  costs = assignment.gather_costs(jnp.asarray(cost), matching)
+  assert np.all(np.isfinite(costs))
+
+
+def test_gradient_reaches_the_matched_costs_only(method):
+  cost = jnp.array([[[1.0, 5.0, 9.0], [5.0, 9.0, 2.0]]])
+
+  def total(cost):
+    return jnp.sum(
+      assignment.gather_costs(cost, assignment.match(cost, method=method))
+    )
+
+  np.testing.assert_array_equal(
+    jax.grad(total)(cost), [[[1, 0, 0], [0, 0, 1]]]
+  )
+
+
+def test_gather_matched_orders_by_row():
+  values = jnp.array([[[1.0, 1.0], [2.0, 2.0]]])
+  matching = assignment.Matching(jnp.array([[1, -1, 0]]), jnp.array([True]))
+  np.testing.assert_array_equal(
+    assignment.gather_matched(values, matching), [[[2, 2], [0, 0], [1, 1]]]
+  )
+  nothing = assignment.Matching(jnp.full((1, 2), -1), jnp.array([True]))
+  np.testing.assert_array_equal(
+    assignment.gather_matched(jnp.zeros((1, 0, 3)), nothing),
+    np.zeros((1, 2, 3)),
+  )
+  np.testing.assert_array_equal(
+    assignment.gather_costs(jnp.zeros((1, 2, 0)), nothing), np.zeros((1, 2))
+  )
+
+
+def test_wrong_arguments_are_refused():
+  cost = jnp.zeros((2, 3, 4))
+  with pytest.raises(ValueError, match="Unknown matching method 'greedy'"):
+    assignment.match(cost, method='greedy')
+  with pytest.raises(ValueError, match=r'shape \(\.\.\., N, M\)'):
+    assignment.match(jnp.zeros(3))
+  with pytest.raises(ValueError, match='do not fit costs'):
+    assignment.match(cost, row_mask=jnp.ones((2, 4), bool))
+  with pytest.raises(ValueError, match='do not fit costs'):
+    assignment.match(cost, column_mask=jnp.ones((4,), bool))
