@@ -2,11 +2,11 @@
 #
 #   make test PYTHON=python3.12       another interpreter (after make clean)
 #   make test PYTEST_ARGS='-k fspool -n 4'     options for pytest
-#   make test JAX_PLATFORMS=cuda EXTRAS=cuda,data,lap,test         on a GPU
+#   make test JAX_PLATFORMS=cuda EXTRAS=cuda,lap,test         on a GPU
 
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= data,lap,test
+EXTRAS ?= lap,test
 # More requirements for pip, to narrow the versions in setup.cfg.
 PINS ?=
 PYTEST_ARGS ?=

@@ -15,12 +15,6 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 _LOCAL = ('127.0.0.1', '::1', 'localhost')
 
 
-def pytest_configure(config):
-  config.addinivalue_line(
-    'markers', 'deep: long checks that the everyday run leaves out'
-  )
-
-
 @pytest.fixture(autouse=True, scope='session')
 def offline():
   """Lets no test talk to another machine."""

@@ -7,20 +7,25 @@ import matplotlib.figure
 import numpy as np
 
 
+def column_label(key: int | str) -> str:
+  """How a column is headed: a number of inner steps as `T = …`."""
+  return key if isinstance(key, str) else f'T = {key}'
+
+
 def check_panels(
   targets: np.ndarray,
-  predictions: Mapping[int, np.ndarray],
+  predictions: Mapping[int | str, np.ndarray],
   num_features: int | None = None,
-) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+) -> tuple[np.ndarray, dict[int | str, np.ndarray]]:
   """Checks what a grid of panels shows.
 
   Args:
     targets: `(E, M, D)`.
-    predictions: sets `(E, N, D)` by number of inner steps.
+    predictions: sets `(E, N, D)` by number of inner steps, or by label.
     num_features: the D that is required, or None for any.
 
   Returns:
-    The same as NumPy arrays, predictions in the order of their steps.
+    The same as NumPy arrays, numbered predictions in order.
 
   Raises:
     ValueError: if there is nothing to draw or shapes do not fit.
@@ -36,13 +41,16 @@ def check_panels(
     )
   if not predictions:
     raise ValueError('There are no predictions to draw.')
-  ordered = {t: np.asarray(predictions[t]) for t in sorted(predictions)}
-  for steps, sets in ordered.items():
+  keys = list(predictions)
+  if not any(isinstance(key, str) for key in keys):
+    keys.sort()
+  ordered = {key: np.asarray(predictions[key]) for key in keys}
+  for key, sets in ordered.items():
     fits = sets.ndim == 3 and 0 not in sets.shape
     if not fits or sets.shape[::2] != targets.shape[::2]:
       raise ValueError(
-        f'Predictions after {steps} steps have shape {sets.shape}; targets of '
-        f'shape {targets.shape} need the same examples and features.'
+        f'Predictions for {column_label(key)} have shape {sets.shape}; targets '
+        f'of shape {targets.shape} need the same examples and features.'
       )
   return targets, ordered
 

@@ -129,7 +129,7 @@ def _legend(figure):
 
 def draw_scenes(
   targets: np.ndarray,
-  predictions: Mapping[int, np.ndarray],
+  predictions: Mapping[int | str, np.ndarray],
   path: str | os.PathLike[str],
 ) -> pathlib.Path:
   """Draws CLEVR scenes from above: the truth, then predictions by T.
@@ -140,7 +140,7 @@ def draw_scenes(
 
   Args:
     targets: `(E, M, 19)`, features as in `clevr_scenes`.
-    predictions: sets `(E, N, 19)` by number of inner steps.
+    predictions: sets `(E, N, 19)` by number of inner steps, or by label.
     path: of the PNG file.
 
   Returns:
@@ -160,7 +160,7 @@ def draw_scenes(
       grid[e, 1:], predictions.items(), strict=True
     ):
       text = _draw_set(axes, sets[e], truth)
-      axes.set_title(f'T = {steps}\n{text}', fontsize=8)
+      axes.set_title(f'{panels.column_label(steps)}\n{text}', fontsize=8)
     for column, axes in enumerate(grid[e]):
       _dress(axes, e, column, len(targets))
   _legend(figure)

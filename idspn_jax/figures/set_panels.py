@@ -59,7 +59,7 @@ def make_panel(
   return Panel(*places, truth_presence, guess_presence, pairs)
 
 
-def limits_of(row: Sequence[Panel]) -> np.ndarray:
+def limits_of(row: Sequence[Panel], equal: bool) -> np.ndarray:
   """Common limits of panels that share a target.
 
   They hold every target and the predictions near them; far predictions, of a
@@ -67,6 +67,7 @@ def limits_of(row: Sequence[Panel]) -> np.ndarray:
 
   Args:
     row: panels of one target.
+    equal: give both axes the reach of the longer one.
 
   Returns:
     Low and high ends of both axes, `(2, 2)`.
@@ -76,6 +77,8 @@ def limits_of(row: Sequence[Panel]) -> np.ndarray:
     truth = np.zeros((1, 2))
   low, high = truth.min(axis=0), truth.max(axis=0)
   span = np.where(high > low, high - low, np.maximum(np.abs(high), 1.0))
+  if equal:
+    span = np.full(2, span.max())
   shown = [panel.guess[panel.guess_presence > THRESHOLD] for panel in row]
   near = np.concatenate([truth, *shown])
   near = np.clip(near, low - span / 2, high + span / 2)

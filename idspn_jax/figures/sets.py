@@ -43,14 +43,14 @@ def _draw(axes, panel, limits):
   panels.note_outside(axes, int(np.sum(counted & ~inside)))
 
 
-def _title(steps, panel, has_presence):
+def _title(column, panel, has_presence):
   loss = panel.pairs.loss
   text = f'loss {loss:.2g}' if np.isfinite(loss) else 'not finite'
   if has_presence:
     predicted = np.sum(panel.guess_presence > _THRESHOLD)
     true = np.sum(panel.truth_presence > _THRESHOLD)
     text = f'{predicted} predicted / {true} true, {text}'
-  return f'T = {steps}\n{text}'
+  return f'{panels.column_label(column)}\n{text}'
 
 
 def _legend(figure, has_presence):
@@ -99,13 +99,13 @@ def _draw_grid(targets, predictions, path, has_presence):
       set_panels.make_panel(truth, p[e], has_presence)
       for p in predictions.values()
     ]
-    limits = set_panels.limits_of(row)
-    for column, steps in enumerate(predictions):
+    limits = set_panels.limits_of(row, equal=features > 1)
+    for column, key in enumerate(predictions):
       axes = grid[e, column]
       _draw(axes, row[column], limits)
       axes.set_xlim(*limits[:, 0])
       axes.set_ylim(*limits[:, 1])
-      axes.set_title(_title(steps, row[column], has_presence), fontsize=8)
+      axes.set_title(_title(key, row[column], has_presence), fontsize=8)
       _dress(axes, e, column, len(targets), features == 1)
   _legend(figure, has_presence)
   return save.save_png(figure, path)
@@ -113,10 +113,11 @@ def _draw_grid(targets, predictions, path, has_presence):
 
 def draw_random_sets(
   targets: np.ndarray,
-  predictions: Mapping[int, np.ndarray],
+  predictions: Mapping[int | str, np.ndarray],
   path: str | os.PathLike[str],
 ) -> pathlib.Path:
-  """Draws predictions over targets, one row per set, one column per T.
+  """Draws predictions over targets, one row per set, one column per T
+  (or label).
 
   The first two features are the axes; of a single feature, the second axis is
   the rank. Lines join the pairs of the best matching, whose smooth-L1 loss over
@@ -124,7 +125,7 @@ def draw_random_sets(
 
   Args:
     targets: `(E, M, D)`.
-    predictions: sets `(E, N, D)` by number of inner steps.
+    predictions: sets `(E, N, D)` by number of inner steps, or by label.
     path: of the PNG file.
 
   Returns:
@@ -138,7 +139,7 @@ def draw_random_sets(
 
 def draw_sets_with_presence(
   targets: np.ndarray,
-  predictions: Mapping[int, np.ndarray],
+  predictions: Mapping[int | str, np.ndarray],
   path: str | os.PathLike[str],
 ) -> pathlib.Path:
   """As `draw_random_sets`, for sets whose last feature is presence.
@@ -149,7 +150,7 @@ def draw_sets_with_presence(
 
   Args:
     targets: `(E, M, D + 1)`, padded rows zero.
-    predictions: sets `(E, N, D + 1)` by number of inner steps.
+    predictions: sets `(E, N, D + 1)` by number of inner steps, or by label.
     path: of the PNG file.
 
   Returns:

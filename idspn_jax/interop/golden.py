@@ -26,12 +26,29 @@ from idspn_jax.solvers import gradients
 from idspn_jax.solvers import inner_step
 
 _ARRAYS = (
-  'input', 'target', 'initial_set', 'latent', 'latent_grad', 'output', 'loss',
+  'input',
+  'target',
+  'initial_set',
+  'latent',
+  'latent_grad',
+  'output',
+  'loss',
 )
 _KEYS = (
-  'set_size', 'set_dim', 'hidden_dim', 'latent_dim', 'pool', 'objective',
-  'momentum', 'iterations', 'grad_clip', 'projection', 'gradient',
-  'learn_initial_set', 'task', 'learning_rate',
+  'set_size',
+  'set_dim',
+  'hidden_dim',
+  'latent_dim',
+  'pool',
+  'objective',
+  'momentum',
+  'iterations',
+  'grad_clip',
+  'projection',
+  'gradient',
+  'learn_initial_set',
+  'task',
+  'learning_rate',
 )
 _OBJECTIVES = ('mse', 'mse_regularized', 'mse_cat_input')
 _TASKS = ('autoencode', 'numbering')

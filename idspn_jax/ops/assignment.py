@@ -49,11 +49,11 @@ def _match_on_host(cost, rows, columns, *, use_lapx):
   """Solves flat batches of NumPy arrays `(B, N, M)`, `(B, N)`, `(B, M)`."""
   cost, rows, columns = (np.asarray(a) for a in (cost, rows, columns))
   *batch, n, m = cost.shape
+  if min(n, m) == 0:
+    return np.full((*batch, n), -1, np.int32)
   cost = cost.reshape(-1, n, m)
   rows, columns = rows.reshape(-1, n), columns.reshape(-1, m)
   out = np.full((cost.shape[0], n), -1, np.int32)
-  if min(n, m) == 0:
-    return out.reshape(*batch, n)
   if rows.all() and columns.all():
     for o, (i, j) in zip(out, _solve_whole(cost, use_lapx), strict=True):
       o[i] = j
@@ -82,10 +82,12 @@ def _match_on_device(cost, rows, columns):
 
   def solve(cost, rows, columns):
     both = rows[:, None] & columns[None, :]
-    cost = jnp.where(both, cost, 0.0)
-    cost = jnp.where(both, cost - jnp.min(cost), 0.0)
-    # One forbidden pair costs more than any matching of allowed ones.
-    forbidden = min(n, m) * jnp.max(cost) + 1.0
+    # Scaled to [0, 1], so that a forbidden pair costs more than any matching
+    # of allowed ones whatever the size of the costs.
+    least = jnp.min(cost, where=both, initial=jnp.inf)
+    most = jnp.max(cost, where=both, initial=-jnp.inf)
+    cost = (cost - least) / jnp.where(most > least, most - least, 1.0)
+    forbidden = min(n, m) + 1.0
     i, j = optax.assignment.hungarian_algorithm(
       jnp.where(both, cost, forbidden)
     )

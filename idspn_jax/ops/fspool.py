@@ -44,8 +44,9 @@ def fspool(x: jax.Array, weight: jax.Array) -> jax.Array:
       f'FSPool weights are for sets of {weight.shape[0]} elements but the '
       f'sets have {x.shape[-2]}; use fspool_any_size for sets of any size.'
     )
-  table = jnp.broadcast_to(weight.reshape((1,) * (x.ndim - 2) + weight.shape),
-                           x.shape)
+  table = jnp.broadcast_to(
+    weight.reshape((1,) * (x.ndim - 2) + weight.shape), x.shape
+  )
   per_element = permute.unsort_by_ranks(permute.ascending_ranks(x), table)
   return jnp.sum(x * per_element, axis=-2)
 

@@ -134,9 +134,7 @@ def _permute_transpose(cotangent, ranks, values, *, unsort):
 
 def _permute_batch(args, dims, *, unsort):
   size = next(
-    a.shape[d]
-    for a, d in zip(args, dims, strict=True)
-    if d is not None
+    a.shape[d] for a, d in zip(args, dims, strict=True) if d is not None
   )
   moved = [
     jnp.broadcast_to(a[None], (size, *a.shape))
@@ -170,7 +168,7 @@ def _check(ranks, values):
 
 
 def unsort_by_ranks(ranks: jax.Array, values: jax.Array) -> jax.Array:
-  """Hands the value of each sorted position back to the element that sits there.
+  """Hands the value of each sorted position to the element that sits there.
 
   `out[..., i, c] = values[..., ranks[..., i, c], c]`.
 

@@ -35,8 +35,10 @@ def _check(inputs, y, iterations, tolerance):
       'decode needs z of shape (B, Z) and initial sets (B, N, D); got '
       f'{inputs.z.shape} and {y.shape}.'
     )
-  if isinstance(iterations, bool) or not isinstance(iterations, int) or (
-    iterations < 0
+  if (
+    isinstance(iterations, bool)
+    or not isinstance(iterations, int)
+    or (iterations < 0)
   ):
     raise ValueError(
       f'iterations must be an integer of at least 0; got {iterations!r}.'
@@ -124,6 +126,4 @@ def decode(
     return energy(inputs, y), clip.set_norm(optimality(y, inputs))
 
   energies, residuals = jax.lax.map(measure, run.trajectory)
-  return Decoded(
-    run.final, run.steps, run.trajectory, energies, residuals
-  )
+  return Decoded(run.final, run.steps, run.trajectory, energies, residuals)

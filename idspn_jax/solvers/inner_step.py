@@ -92,9 +92,7 @@ class Step(NamedTuple):
   """
 
   init: Callable[[energy_lib.Inputs, jax.Array], Any]
-  update: Callable[
-    [energy_lib.Inputs, jax.Array, Any], tuple[jax.Array, Any]
-  ]
+  update: Callable[[energy_lib.Inputs, jax.Array, Any], tuple[jax.Array, Any]]
 
 
 def _per_set_axes(inputs):
@@ -124,8 +122,8 @@ def _optax_step(energy, transformation, grad_clip, projection, elementwise):
 
   def init(inputs, y):
     del inputs
-    start = transformation.init if elementwise else jax.vmap(
-      transformation.init
+    start = (
+      transformation.init if elementwise else jax.vmap(transformation.init)
     )
     return start(y)
 
@@ -133,8 +131,8 @@ def _optax_step(energy, transformation, grad_clip, projection, elementwise):
     g = gradient(inputs, y)
     if grad_clip is not None:
       g = clip.clip_per_set(g, grad_clip)
-    advance = transformation.update if elementwise else jax.vmap(
-      transformation.update
+    advance = (
+      transformation.update if elementwise else jax.vmap(transformation.update)
     )
     change, state = advance(g, state, y)
     y = optax.apply_updates(y, change)
@@ -239,4 +237,3 @@ def residual(
     return g if projection is None else y - projection(y - g)
 
   return optimality
-

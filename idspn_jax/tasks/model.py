@@ -55,9 +55,7 @@ def positive(value, name: str) -> None:
     UserError: naming the setting and its value.
   """
   if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-    raise errors.UserError(
-      f'{name} must be a positive integer; got {value!r}.'
-    )
+    raise errors.UserError(f'{name} must be a positive integer; got {value!r}.')
 
 
 def choice(value, name: str, choices) -> None:
@@ -88,7 +86,9 @@ def _check(config):
   choice(config.optimizer, 'model.optimizer', OPTIMIZERS)
   choice(config.gradient, 'model.gradient', gradients.MODES)
   choice(config.projection, 'model.projection', PROJECTIONS)
-  choice(config.initial_set, 'model.initial_set', ('learned', 'normal', 'zeros'))
+  choice(
+    config.initial_set, 'model.initial_set', ('learned', 'normal', 'zeros')
+  )
   for name in ('grad_clip', 'regularizer', 'initial_scale', 'tolerance'):
     if not config[name] >= 0:
       raise errors.UserError(

@@ -12,7 +12,14 @@ from typing import Any
 import jax
 
 _PACKAGES = (
-  'idspn-jax', 'jax', 'jaxlib', 'flax', 'optax', 'jaxopt', 'numpy', 'scipy',
+  'idspn-jax',
+  'jax',
+  'jaxlib',
+  'flax',
+  'optax',
+  'jaxopt',
+  'numpy',
+  'scipy',
   'orbax-checkpoint',
 )
 

@@ -24,8 +24,14 @@ def default_config() -> ml_collections.ConfigDict:
 
 
 # What may change when a run is resumed.
-_FREE = ('steps', 'log_every', 'eval_every', 'checkpoint_every',
-         'keep_checkpoints', 'eval_batch_size')
+_FREE = (
+  'steps',
+  'log_every',
+  'eval_every',
+  'checkpoint_every',
+  'keep_checkpoints',
+  'eval_batch_size',
+)
 
 
 def check(config: ml_collections.ConfigDict) -> None:

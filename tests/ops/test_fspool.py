@@ -80,23 +80,25 @@ def test_ties_share_out_each_weight_exactly_once(rng, n):
   assert np.all(np.diff(ordered, axis=-2) >= 0)
 
 
-@pytest.mark.parametrize('n', (5, 65, 257))
+@pytest.mark.parametrize('n', (5, 257))
 def test_infinite_values_take_their_place(rng, n):
   x, w = sample(rng, n, dtype=np.float32, batch=())
   x[1, 0], x[2, 1], x[3, 2], x[0, 2] = np.inf, -np.inf, np.inf, np.inf
   w[-2:, 2] = 1.5, 0.5
-  value, (dx, dw) = jax.value_and_grad(
-    lambda x, w: jnp.sum(fspool.fspool(x, w)[jnp.array([0, 1, 2])]), (0, 1)
-  )(x, w)
-  pooled = fspool.fspool(jnp.asarray(x), jnp.asarray(w))
+
+  @jax.jit
+  def value_and_gradients(x, w):
+    value, pull = jax.vjp(fspool.fspool, x, w)
+    return value, *pull(jnp.ones(3))
+
+  pooled, dx, dw = value_and_gradients(x, w)
   np.testing.assert_array_equal(pooled, pool_by_numpy(x, w))
   assert np.all(np.isinf(pooled))
-  assert not np.isfinite(value)
   np.testing.assert_array_equal(dx, weights_by_numpy(x, w))
   np.testing.assert_array_equal(dw, np.sort(x, axis=-2))
 
 
-@pytest.mark.parametrize('n', (4, 65, 257))
+@pytest.mark.parametrize('n', (4, 257))
 def test_signed_zeros_are_equal(n):
   x = jnp.zeros((n, 1)).at[::2].set(-0.0)
   w = jnp.arange(1.0, n + 1)[:, None]
@@ -105,7 +107,7 @@ def test_signed_zeros_are_equal(n):
   np.testing.assert_array_equal(np.sort(g, axis=0), w)
 
 
-@pytest.mark.parametrize('n', (4, 65, 257))
+@pytest.mark.parametrize('n', (4, 257))
 def test_nan_poisons_its_set_and_feature_only(rng, n):
   x, w = sample(rng, n, dtype=np.float32)
   x[0, 1, 2] = np.nan
@@ -125,9 +127,7 @@ def test_leading_axes_are_batch_axes(rng, x64, batch):
   eager = fspool.fspool(jnp.asarray(x), jnp.asarray(w))
   assert eager.shape == (*batch, 3)
   np.testing.assert_allclose(eager, pool_by_numpy(x, w), rtol=1e-12)
-  np.testing.assert_allclose(
-    jax.jit(fspool.fspool)(x, w), eager, rtol=1e-13
-  )
+  np.testing.assert_allclose(jax.jit(fspool.fspool)(x, w), eager, rtol=1e-13)
 
 
 def test_empty_set_pools_to_zero():
@@ -135,8 +135,10 @@ def test_empty_set_pools_to_zero():
   np.testing.assert_array_equal(out, np.zeros((2, 3)))
 
 
-@pytest.mark.parametrize('n', (5, 65))
-@pytest.mark.parametrize('axes', ((0, None), (None, 0), (0, 0), (1, 2)))
+@pytest.mark.parametrize(
+  'n,axes',
+  ((5, (0, None)), (5, (None, 0)), (5, (0, 0)), (5, (1, 2)), (65, (1, 0))),
+)
 def test_vmap_equals_a_python_loop(rng, x64, n, axes):
   xs = rng.normal(size=(3, 2, n, 2))
   ws = rng.normal(size=(3, n, 2))
@@ -149,13 +151,14 @@ def test_vmap_equals_a_python_loop(rng, x64, n, axes):
       lambda x, w: (fspool.fspool(x, w), jax.grad(FAST)(x, w)), in_axes=axes
     )
   )(*args)
+  one_gradient = jax.jit(jax.grad(SLOW))
   for i in range(3):
     x, w = (
       a[0] if axis is None else a[i]
       for a, axis in zip((xs, ws), axes, strict=True)
     )
     np.testing.assert_allclose(value[i], pool_by_numpy(x, w), rtol=1e-11)
-    np.testing.assert_allclose(dx[i], jax.grad(SLOW)(x, w), rtol=1e-9)
+    np.testing.assert_allclose(dx[i], one_gradient(x, w), rtol=1e-9)
 
 
 def test_nested_vmap_pairs_every_set_with_every_weight(rng, x64):
@@ -186,9 +189,7 @@ def every_derivative(f):
     'reverse over forward': jax.jacrev(jax.jacfwd(f, (0, 1)), (0, 1)),
     'gradient of a gradient': grad_of_grad(f),
   }
-  return jax.jit(
-    lambda x, w: {name: d(x, w) for name, d in transforms.items()}
-  )
+  return jax.jit(lambda x, w: {name: d(x, w) for name, d in transforms.items()})
 
 
 def assert_trees_close(a, b):
@@ -204,16 +205,14 @@ def test_every_derivative_equals_the_sort_s(rng, x64, n):
   assert_trees_close(fast, slow)
 
 
-@pytest.mark.parametrize('n', (64, 65, 256, 257))
+@pytest.mark.parametrize('n', (65, 257))
 def test_second_derivatives_of_large_sets_equal_the_sort_s(rng, x64, n):
   x, w = sample(rng, n, c=2, batch=())
   fast, slow = (jax.jit(grad_of_grad(f))(x, w) for f in (FAST, SLOW))
   assert_trees_close(fast, slow)
 
 
-@pytest.mark.parametrize(
-  'n', (4, pytest.param(65, marks=pytest.mark.deep))
-)
+@pytest.mark.parametrize('n', (4, pytest.param(65, marks=pytest.mark.deep)))
 def test_numerical_gradients_of_second_order(rng, x64, n):
   x, w = separated(rng, n, 2), rng.normal(size=(n, 2)) / n
   test_util.check_grads(jax.jit(FAST), (x, w), order=2, rtol=1e-4, eps=1e-5)
@@ -266,9 +265,10 @@ def padded(rng, sizes, n, c, garbage):
   return x, mask
 
 
-@pytest.mark.parametrize('garbage', (0.0, 1e6, np.nan, np.inf, -np.inf))
-@pytest.mark.parametrize('n', (7, 66))
-def test_padding_does_not_matter(rng, x64, garbage, n):
+@pytest.mark.parametrize(
+  'n,garbage', ((7, 0.0), (7, np.nan), (7, np.inf), (7, -np.inf), (66, 1e6))
+)
+def test_padding_does_not_matter(rng, x64, n, garbage):
   sizes = (0, 1, 2, 4, 7)
   x, mask = padded(rng, sizes, n, 3, garbage)
   w = rng.normal(size=(5, 3))
@@ -303,16 +303,16 @@ def test_a_single_element_reads_the_function_at_zero():
   np.testing.assert_allclose(fspool.fspool_any_size(x, w, mask), [10.0])
 
 
-@pytest.mark.parametrize('where', (0, 1, 2, 3))
+@pytest.mark.parametrize('where', (0, 2))
 def test_a_real_infinity_beside_padding_keeps_its_weight(where):
   mask = jnp.arange(4) != where
   x = jnp.where(mask, jnp.arange(4.0), 50.0)
   last = int(jnp.max(jnp.where(mask, jnp.arange(4), 0)))
   x = x.at[last].set(jnp.inf)[:, None]
   w = jnp.array([[1.0], [2.0], [3.0]])
-  out, g = jax.value_and_grad(
-    lambda x: fspool.fspool_any_size(x, w, mask)[0]
-  )(x)
+  out, g = jax.value_and_grad(lambda x: fspool.fspool_any_size(x, w, mask)[0])(
+    x
+  )
   assert out == np.inf
   expected = np.zeros(4)
   expected[np.asarray(mask)] = [1.0, 2.0, 3.0]
@@ -321,7 +321,9 @@ def test_a_real_infinity_beside_padding_keeps_its_weight(where):
 
 def test_wrong_shapes_are_refused_with_a_remedy():
   x = jnp.zeros((2, 4, 3))
-  with pytest.raises(ValueError, match='sets of 5 elements but the sets have 4'):
+  with pytest.raises(
+    ValueError, match='sets of 5 elements but the sets have 4'
+  ):
     fspool.fspool(x, jnp.zeros((5, 3)))
   with pytest.raises(ValueError, match='fspool_any_size'):
     fspool.fspool(x, jnp.zeros((5, 3)))

@@ -9,7 +9,7 @@ from idspn_jax.ops import permute
 
 # Both sides of every switch between algorithms and rank dtypes.
 SIZES = (1, 2, 3, 5, 16, 63, 64, 65, 128, 129, 255, 256, 257, 1000, 4096)
-SOME_SIZES = (1, 5, 64, 65, 257)
+SOME_SIZES = (1, 5, 64, 65)
 
 PERMUTES = (permute.sort_by_ranks, permute.unsort_by_ranks)
 
@@ -46,7 +46,7 @@ def test_ranks_order_infinities_last_and_first(rng, n):
   assert ranks[3, 2] == n - 1
 
 
-@pytest.mark.parametrize('n', (4, 65, 257))
+@pytest.mark.parametrize('n', (4, 257))
 def test_negative_and_positive_zero_tie(n):
   x = jnp.zeros((n, 1)).at[::2].set(-0.0)
   ranks = permute.ascending_ranks(x)
@@ -72,9 +72,7 @@ def test_unsort_gathers_and_sort_scatters(rng, n):
   np.testing.assert_array_equal(
     permute.unsort_by_ranks(ranks, values), unsorted
   )
-  np.testing.assert_array_equal(
-    permute.sort_by_ranks(ranks, values), scattered
-  )
+  np.testing.assert_array_equal(permute.sort_by_ranks(ranks, values), scattered)
 
 
 @pytest.mark.parametrize('n', SOME_SIZES)
@@ -111,8 +109,7 @@ def test_sort_and_unsort_are_transposes(x64, rng, n):
 def test_permutations_are_their_own_derivative(rng, f):
   ranks = random_ranks(rng, (2, 5, 3))
   v, dv = (
-    jnp.asarray(rng.normal(size=(2, 5, 3)).astype(np.float32))
-    for _ in range(2)
+    jnp.asarray(rng.normal(size=(2, 5, 3)).astype(np.float32)) for _ in range(2)
   )
   value, tangent = jax.jvp(lambda v: f(ranks, v), (v,), (dv,))
   np.testing.assert_array_equal(value, f(ranks, v))

@@ -19,13 +19,10 @@ def jacobian_by_formula(y):
 def test_by_hand():
   x = jnp.array([[0.2, 0.3, 0.5], [2.0, 0.0, 0.0], [1.0, 1.0, -5.0]])
   expected = [[0.2, 0.3, 0.5], [1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]
-  np.testing.assert_allclose(
-    simplex.project_simplex(x), expected, atol=1e-6
-  )
+  np.testing.assert_allclose(simplex.project_simplex(x), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize('n', (1, 2, 5, 40))
-@pytest.mark.parametrize('radius', (1.0, 0.3, 7.0))
+@pytest.mark.parametrize('n,radius', ((1, 0.3), (2, 1.0), (5, 7.0), (40, 1.0)))
 def test_equals_optax(rng, dtype, tolerance, n, radius, allow_rank_promotion):
   scales = np.array([0.1, 1.0, 10.0, 100.0])[:, None]
   x = (rng.normal(size=(4, n)) * scales).astype(dtype)
@@ -35,13 +32,11 @@ def test_equals_optax(rng, dtype, tolerance, n, radius, allow_rank_promotion):
   )(x)
   assert ours.dtype == dtype
   np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=5 * tolerance)
-  np.testing.assert_allclose(
-    np.sum(ours, -1), radius, rtol=n * tolerance
-  )
+  np.testing.assert_allclose(np.sum(ours, -1), radius, rtol=n * tolerance)
   assert np.all(np.asarray(ours) >= 0)
 
 
-@pytest.mark.parametrize('axis', (0, 1, 2, -1, -2, -3))
+@pytest.mark.parametrize('axis', (0, 1, 2, -2))
 def test_axis_is_the_one_that_sums_to_the_radius(rng, axis):
   x = jnp.asarray(rng.normal(size=(2, 3, 4)).astype(np.float32))
   y = simplex.project_simplex(x, axis=axis)

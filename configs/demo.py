@@ -1,0 +1,25 @@
+"""A small setting of Section 4.2 for the demonstration: minutes on two cores.
+
+    python -m experiments.demo --workdir=runs/demo
+
+Eight elements of two features, encoders of width 128, T = 10, 3,000 steps.
+Argument after the colon: model (idspn_momentum, idspn, dspn).
+"""
+
+import ml_collections
+
+from configs import random_multisets
+from idspn_jax.training import run_config
+
+
+def get_config(arguments: str = '') -> ml_collections.ConfigDict:
+  """Returns the demonstration's setting."""
+  given = run_config.parse_arguments(arguments, {'model': 'idspn_momentum'})
+  config = random_multisets.get_config(f'n=8,d=2,T=10,model={given["model"]}')
+  config.data.num_test = 1_280
+  config.model.hidden_dim = config.model.latent_dim = 128
+  config.steps = 3_000
+  config.eval_every = 1_000
+  config.log_every = 50
+  config.lock()
+  return config

@@ -1,0 +1,50 @@
+"""The set autoencoder joins an encoder and a decoder."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from idspn_jax.modules import autoencoder
+from idspn_jax.modules import set_decoder
+from idspn_jax.modules import set_encoders
+
+
+def build(d_out, conditioned=False):
+  return autoencoder.SetAutoencoder(
+    set_encoders.SetEncoder(6, 5),
+    set_decoder.SetDecoder(
+      set_encoders.SetEncoder(6, 5),
+      set_size=4,
+      set_dim=d_out,
+      iterations=3,
+      initial_set='learned',
+    ),
+    condition_on_input=conditioned,
+  )
+
+
+def test_it_decodes_what_it_encodes(rng):
+  x = jnp.asarray(rng.normal(size=(2, 4, 3)).astype(np.float32))
+  model = build(3)
+  variables = jax.jit(model.init)(jax.random.key(0), x)
+  assert set(variables['params']) == {'input_encoder', 'decoder'}
+  z = model.apply(variables, x, method='encode')
+  assert z.shape == (2, 5)
+  out = model.apply(variables, z, method='decode', trajectory=True)
+  assert out.trajectory.shape == (4, 2, 4, 3)
+  np.testing.assert_allclose(model.apply(variables, x), out.set, rtol=1e-6)
+  longer = model.apply(variables, x, iterations=6)
+  assert np.any(longer != out.set)
+
+
+def test_conditioned_on_the_input_it_decodes_beside_it(rng):
+  x = jnp.asarray(rng.normal(size=(2, 4, 3)).astype(np.float32))
+  model = build(7, conditioned=True)
+  variables = jax.jit(model.init)(jax.random.key(0), x)
+  inner = variables['params']['decoder']['encoder']
+  assert inner['hidden']['kernel'].shape == (7 + 3, 6)
+  z = model.apply(variables, x, method='encode')
+  one = model.apply(variables, z, x, method='decode').set
+  other = model.apply(variables, z, x[:, ::-1], method='decode').set
+  assert one.shape == (2, 4, 7)
+  assert np.any(one != other)

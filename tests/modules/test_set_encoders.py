@@ -1,0 +1,117 @@
+"""Set encoders: parameters, statistics, and the formula that they compute."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from idspn_jax.modules import set_encoders
+from idspn_jax.ops import pairs
+
+
+def encoder(**options):
+  return set_encoders.SetEncoder(hidden_dim=6, latent_dim=5, **options)
+
+
+def init(module, *args):
+  return jax.jit(module.init)(jax.random.key(1), *args)
+
+
+def by_numpy(params, x, pool):
+  """The encoder's formula, `Linear → ReLU → Linear → pool`."""
+  if pool == 'rnfs':
+    x = np.asarray(pairs.all_pairs(jnp.asarray(x)))
+  hidden = x @ params['hidden']['kernel'] + params['hidden']['bias']
+  latent = np.maximum(hidden, 0) @ params['output']['kernel']
+  latent = latent + params['output']['bias']
+  if pool in ('fs', 'rnfs'):
+    return np.sum(np.sort(latent, axis=-2) * params['pool']['weight'], axis=-2)
+  return {'sum': np.sum, 'mean': np.mean, 'max': np.max}[pool](latent, axis=-2)
+
+
+@pytest.mark.parametrize('pool', set_encoders.POOLS)
+def test_parameters_and_values(rng, pool):
+  x = rng.normal(size=(2, 4, 3)).astype(np.float32)
+  module = encoder(pool=pool)
+  params = init(module, x)['params']
+  rows = {'fs': 4, 'rnfs': 16}.get(pool)
+  expected = {
+    'hidden': {'kernel': (6 if pool == 'rnfs' else 3, 6), 'bias': (6,)},
+    'output': {'kernel': (6, 5), 'bias': (5,)},
+  }
+  if rows:
+    expected['pool'] = {'weight': (rows, 5)}
+  assert jax.tree.map(lambda a: a.shape, params) == expected
+  z = jax.jit(module.apply)({'params': params}, x)
+  params = jax.tree.map(np.asarray, params)
+  np.testing.assert_allclose(z, by_numpy(params, x, pool), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('pieces,rows', ((None, 16), (24, 25)))
+def test_fspool_init_has_deviation_one_over_root_rows(pieces, rows):
+  module = set_encoders.FSPool(pieces=pieces)
+  weight = init(module, jnp.zeros((1, 16, 500)))['params']['weight']
+  assert weight.shape == (rows, 500)
+  np.testing.assert_allclose(np.std(weight), rows**-0.5, rtol=0.05)
+  np.testing.assert_allclose(np.mean(weight), 0.0, atol=0.01)
+
+
+def test_biases_start_as_in_pytorch(rng):
+  params = init(encoder(), jnp.zeros((1, 4, 3)))['params']
+  assert np.all(np.abs(params['hidden']['kernel']) <= 3**-0.5)
+  assert np.all(np.abs(params['output']['bias']) <= 6**-0.5)
+  assert np.any(params['hidden']['bias'] != 0)
+  plain = init(encoder(linear_init='flax'), jnp.zeros((1, 4, 3)))['params']
+  np.testing.assert_array_equal(plain['hidden']['bias'], 0.0)
+
+
+def test_autodiff_sort_computes_the_same(rng):
+  x = rng.normal(size=(2, 4, 3)).astype(np.float32)
+  fast, slow = encoder(), encoder(autodiff_sort=True)
+  variables = init(fast, x)
+  np.testing.assert_allclose(
+    jax.jit(slow.apply)(variables, x),
+    jax.jit(fast.apply)(variables, x),
+    rtol=1e-5,
+    atol=1e-6,
+  )
+
+
+@pytest.mark.parametrize('pool', ('fs', 'rnfs'))
+def test_piecewise_weights_serve_sets_of_any_size(rng, pool):
+  module = encoder(pool=pool, pieces=3)
+  variables = init(module, jnp.zeros((1, 4, 3)))
+  assert variables['params']['pool']['weight'].shape == (4, 5)
+  for n in (1, 2, 7):
+    x = rng.normal(size=(2, n, 3)).astype(np.float32)
+    assert module.apply(variables, x).shape == (2, 5)
+
+
+def test_stored_weights_refuse_sets_of_another_size():
+  module = encoder()
+  variables = init(module, jnp.zeros((1, 4, 3)))
+  with pytest.raises(
+    ValueError, match='sets of 4 elements but the sets have 5'
+  ):
+    module.apply(variables, jnp.zeros((1, 5, 3)))
+
+
+def test_masks_need_piecewise_weights():
+  x, mask = jnp.zeros((1, 4, 3)), jnp.ones((1, 4), bool)
+  with pytest.raises(ValueError, match='set pieces to pool masked sets'):
+    encoder().init(jax.random.key(0), x, mask)
+
+
+def test_unknown_pools_are_refused():
+  with pytest.raises(ValueError, match="pool is 'median'; choose one of"):
+    encoder(pool='median').init(jax.random.key(0), jnp.zeros((1, 4, 3)))
+
+
+def test_encode_with_is_a_pure_function_of_the_parameters(rng):
+  x = jnp.asarray(rng.normal(size=(2, 4, 3)).astype(np.float32))
+  module = encoder()
+  variables = init(module, x)
+  encode = set_encoders.encode_with(module)
+  np.testing.assert_array_equal(
+    encode(variables['params'], x), module.apply(variables, x)
+  )

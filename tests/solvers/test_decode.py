@@ -1,0 +1,182 @@
+"""Decoding: steps, stopping, trajectories, and refusals."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from idspn_jax.ops import simplex
+from idspn_jax.solvers import decode
+from idspn_jax.solvers import gradients
+from idspn_jax.solvers import inner_step
+
+SLOW = inner_step.GradientDescent(0.25, momentum=0.0)
+UNROLLED = gradients.Unrolled()
+
+
+def run(problem, **options):
+  options = {'optimizer': SLOW, **options}
+  return jax.jit(functools.partial(decode.decode, problem.energy, **options))(
+    problem.inputs
+  )
+
+
+def after(problem, steps):
+  """The set after some steps by hand: a quarter of the way each."""
+  y = problem.inputs.initial_set
+  goal = problem.inputs.z.reshape(y.shape)
+  return goal + 0.75**steps * (y - goal)
+
+
+@pytest.mark.parametrize('gradient', (gradients.JacobianFree(), UNROLLED))
+@pytest.mark.parametrize('trajectory', (False, True))
+@pytest.mark.parametrize('steps', (0, 1, 5))
+def test_takes_as_many_steps_as_asked(toward_z, gradient, trajectory, steps):
+  out = run(
+    toward_z, iterations=steps, gradient=gradient, trajectory=trajectory
+  )
+  np.testing.assert_allclose(out.set, after(toward_z, steps), rtol=1e-12)
+  np.testing.assert_array_equal(out.steps, steps)
+  if not trajectory:
+    assert out.trajectory is out.energy is out.residual is None
+    return
+  assert out.trajectory.shape == (steps + 1, 2, 3, 2)
+  for t in range(steps + 1):
+    y = after(toward_z, t)
+    distance = y - toward_z.inputs.z.reshape(y.shape)
+    norm = np.sqrt(np.sum(np.square(distance), (-2, -1)))
+    np.testing.assert_allclose(out.trajectory[t], y, rtol=1e-12)
+    np.testing.assert_allclose(out.residual[t], norm, rtol=1e-12)
+    np.testing.assert_allclose(out.energy[t], 0.5 * norm**2, rtol=1e-12)
+
+
+@pytest.mark.parametrize('gradient', (gradients.JacobianFree(), UNROLLED))
+@pytest.mark.parametrize('trajectory', (False, True))
+def test_each_set_stops_at_the_tolerance(toward_z, gradient, trajectory):
+  inputs = toward_z.inputs
+  done = inputs.z.reshape(2, 3, 2)[0]
+  start = inputs.initial_set.at[0].set(done)
+  problem = toward_z._replace(inputs=inputs._replace(initial_set=start))
+  norm = np.linalg.norm(start[1] - inputs.z.reshape(2, 3, 2)[1])
+  # Reached after six steps of the second set.
+  tolerance = 0.9 * norm * 0.75**5
+  out = run(
+    problem,
+    iterations=20,
+    tolerance=float(tolerance),
+    gradient=gradient,
+    trajectory=trajectory,
+  )
+  np.testing.assert_array_equal(out.steps, [0, 6])
+  np.testing.assert_array_equal(out.set[0], done)
+  fixed = run(problem, iterations=6, gradient=gradient)
+  np.testing.assert_allclose(out.set, fixed.set, rtol=1e-13)
+  if trajectory:
+    assert out.trajectory.shape[0] == 21
+    np.testing.assert_array_equal(out.trajectory[6:], out.trajectory[6:7])
+    assert np.all(out.residual[-1] <= tolerance)
+  few = run(problem, iterations=3, tolerance=float(tolerance))
+  np.testing.assert_array_equal(few.steps, [0, 3])
+
+
+def test_stopping_freezes_the_momentum_of_each_set(toward_z):
+  """A set takes the same steps whatever its neighbours still do."""
+  optimizer = inner_step.GradientDescent(0.2, 0.6)
+  together = run(toward_z, iterations=40, optimizer=optimizer, tolerance=1e-2)
+  for b in range(2):
+    inputs = jax.tree.map(lambda a, b=b: a[b : b + 1], toward_z.inputs)
+    alone = run(
+      toward_z._replace(inputs=inputs),
+      iterations=40,
+      optimizer=optimizer,
+      tolerance=1e-2,
+    )
+    assert together.steps[b] == alone.steps[0] < 40
+    np.testing.assert_allclose(together.set[b], alone.set[0], rtol=1e-13)
+
+
+def test_stopping_uses_the_projected_residual(toward_z):
+  out = run(
+    toward_z,
+    iterations=200,
+    tolerance=1e-9,
+    projection=simplex.project_simplex,
+    trajectory=True,
+  )
+  goal = toward_z.inputs.z.reshape(out.set.shape)
+  np.testing.assert_allclose(out.set, simplex.project_simplex(goal), atol=1e-8)
+  assert np.all(out.steps < 200)
+  assert np.all(out.residual[-1] <= 1e-9)
+
+
+@pytest.mark.parametrize(
+  'gradient,projects', ((gradients.JacobianFree(), True), (UNROLLED, False))
+)
+def test_initial_set_is_projected_as_in_the_official_code(
+  toward_z, gradient, projects
+):
+  decoded = functools.partial(
+    run,
+    toward_z,
+    iterations=0,
+    gradient=gradient,
+    projection=simplex.project_simplex,
+  )
+  y = toward_z.inputs.initial_set
+  projected = simplex.project_simplex(y)
+  default = decoded().set
+  np.testing.assert_allclose(default, projected if projects else y, atol=1e-14)
+  for choice, expected in ((True, projected), (False, y)):
+    out = decoded(project_initial_set=choice)
+    np.testing.assert_allclose(out.set, expected, atol=1e-14)
+
+
+def test_jit_equals_eager(toward_z):
+  eager = decode.decode(
+    toward_z.energy, toward_z.inputs, iterations=3, optimizer=SLOW
+  )
+  jitted = run(toward_z, iterations=3)
+  np.testing.assert_allclose(eager.set, jitted.set, rtol=1e-13)
+
+
+def test_diverged_set_leaves_the_others_alone(toward_z):
+  clean = run(toward_z, iterations=4)
+  inputs = toward_z.inputs
+  for bad in (np.nan, np.inf):
+    spoiled = inputs._replace(z=inputs.z.at[1, 0].set(bad))
+    out = run(toward_z._replace(inputs=spoiled), iterations=4)
+    np.testing.assert_array_equal(out.set[0], clean.set[0])
+    assert not np.all(np.isfinite(out.set[1]))
+
+
+@pytest.mark.parametrize(
+  'options,message',
+  (
+    ({'iterations': -1}, 'iterations must be an integer of at least 0'),
+    ({'iterations': 2.0}, 'iterations must be an integer'),
+    ({'iterations': True}, 'iterations must be an integer'),
+    ({'tolerance': -1e-3}, 'tolerance must not be negative'),
+    ({'gradient': 'unrolled'}, 'gradient must be a mode'),
+    ({'optimizer': 'sgd'}, 'optimizer must be GradientDescent'),
+    ({'grad_clip': -1.0}, 'grad_clip needs a positive norm'),
+    (
+      {
+        'gradient': gradients.ConjugateGradient(),
+        'projection': simplex.project_simplex,
+      },
+      'ConjugateGradient needs a symmetric system.*NormalConjugateGradient',
+    ),
+  ),
+)
+def test_wrong_settings_are_refused(toward_z, options, message):
+  with pytest.raises(ValueError, match=message):
+    decode.decode(toward_z.energy, toward_z.inputs, **options)
+
+
+@pytest.mark.parametrize('z', ((3, 6), (6,), (2, 3, 2)))
+def test_latent_vectors_that_do_not_fit_are_refused(toward_z, z):
+  inputs = toward_z.inputs._replace(z=jnp.zeros(z))
+  with pytest.raises(ValueError, match=r'z of shape \(B, Z\)'):
+    decode.decode(toward_z.energy, inputs)
