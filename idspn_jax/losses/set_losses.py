@@ -11,6 +11,23 @@ from idspn_jax.ops import cost_matrix
 PairwiseCost = Callable[[jax.Array, jax.Array], jax.Array]
 
 
+def _existing(sets, mask):
+  """Zeros in place of missing elements, and the mask; all exist if None.
+
+  Selecting before the cost is computed keeps whatever padding holds, NaN
+  included, out of the gradients too.
+  """
+  if mask is None:
+    return sets, jnp.ones(sets.shape[:-1], bool)
+  if mask.shape != sets.shape[:-1]:
+    raise ValueError(
+      f'The mask needs shape {sets.shape[:-1]} (one entry per element); got '
+      f'{mask.shape}.'
+    )
+  mask = mask.astype(bool)
+  return jnp.where(mask[..., None], sets, jnp.zeros_like(sets)), mask
+
+
 def matched_loss(cost: jax.Array, matching: assignment.Matching) -> jax.Array:
   """Averages each set's matched costs over its matched elements.
 
@@ -50,8 +67,10 @@ def hungarian_loss(
     Losses, `(...,)`; NaN for a set with a NaN or infinite cost.
 
   Raises:
-    ValueError: if shapes do not fit.
+    ValueError: if shapes or masks do not fit.
   """
+  prediction, _ = _existing(prediction, prediction_mask)
+  target, _ = _existing(target, target_mask)
   costs = cost(prediction, target)
   matching = assignment.match(costs, prediction_mask, target_mask, method)
   return matched_loss(costs, matching)
@@ -80,13 +99,11 @@ def chamfer_loss(
     Losses, `(...,)`; zero if either set is empty.
 
   Raises:
-    ValueError: if shapes do not fit.
+    ValueError: if shapes or masks do not fit.
   """
+  prediction, rows = _existing(prediction, prediction_mask)
+  target, columns = _existing(target, target_mask)
   costs = cost(prediction, target)
-  rows = jnp.ones(costs.shape[:-1], bool)
-  columns = jnp.ones((*costs.shape[:-2], costs.shape[-1]), bool)
-  rows = rows if prediction_mask is None else prediction_mask.astype(bool)
-  columns = columns if target_mask is None else target_mask.astype(bool)
   if 0 in costs.shape[-2:]:
     return jnp.zeros(costs.shape[:-2], costs.dtype)
   both = rows[..., :, None] & columns[..., None, :]
@@ -128,19 +145,16 @@ def sinkhorn_loss(
     is not finite.
 
   Raises:
-    ValueError: if shapes do not fit.
+    ValueError: if shapes or masks do not fit.
   """
   # Here, because ott-jax is slow to import and only this loss needs it.
   from ott.geometry import geometry
   from ott.problems.linear import linear_problem
   from ott.solvers.linear import sinkhorn
 
+  prediction, rows = _existing(prediction, prediction_mask)
+  target, columns = _existing(target, target_mask)
   costs = cost_matrix.smooth_l1_cost(prediction, target)
-  ones = jnp.ones
-  rows = ones(costs.shape[:-1], bool)
-  columns = ones((*costs.shape[:-2], costs.shape[-1]), bool)
-  rows = rows if prediction_mask is None else prediction_mask.astype(bool)
-  columns = columns if target_mask is None else target_mask.astype(bool)
 
   def mass(there):
     there = there.astype(costs.dtype)

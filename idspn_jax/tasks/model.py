@@ -94,6 +94,10 @@ def _check(config):
       raise errors.UserError(
         f'model.{name} must not be negative; got {config[name]}.'
       )
+  if not config.learning_rate > 0:
+    raise errors.UserError(
+      f'model.learning_rate must be positive; got {config.learning_rate}.'
+    )
 
 
 def build_autoencoder(

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from idspn_jax import errors
 from idspn_jax.data import random_multisets
 from idspn_jax.tasks import model
 from idspn_jax.tasks import task
@@ -22,6 +23,11 @@ class RandomMultisets(task.Task):
     data = config.data
     for name in ('set_size', 'set_dim', 'num_train', 'num_test'):
       model.positive(data[name], f'data.{name}')
+    if config.batch_size > data.num_train:
+      raise errors.UserError(
+        f'batch_size is {config.batch_size} but there are only '
+        f'{data.num_train} sets to train on; lower --config.batch_size.'
+      )
     shape = (data.set_size, data.set_dim)
     self.model = model.build_autoencoder(config.model, *shape)
     self.set_loss = model.build_loss(config.loss)

@@ -213,7 +213,7 @@ def train_and_evaluate(
     'diverged': diverged,
     'metrics': metrics,
     'parameters': sum(x.size for x in jax.tree.leaves(run.state.params)),
-    **_costs(run, step),
+    **_costs(run, step, workdir),
     'config': json.loads(config.to_json()),
     **records.provenance(),
   }
@@ -221,9 +221,14 @@ def train_and_evaluate(
   return result
 
 
-def _costs(run, step):
-  """Time and memory of the steps that this call took."""
+def _costs(run, step, workdir):
+  """Time and memory of the steps just taken, or else of those before."""
   taken = (step - run.first) // run.config.log_every * run.config.log_every
+  path = os.path.join(workdir, 'result.json')
+  if run.compiled is None and os.path.exists(path):
+    with open(path, encoding='utf-8') as f:
+      before = json.load(f)
+    return {key: before[key] for key in ('seconds_per_step', 'peak_bytes')}
   return {
     'seconds_per_step': run.train_seconds / taken if taken else None,
     'peak_bytes': run.compiled and state_lib.peak_bytes(run.compiled),

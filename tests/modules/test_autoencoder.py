@@ -1,5 +1,7 @@
 """The set autoencoder joins an encoder and a decoder."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,17 +25,22 @@ def build(d_out, conditioned=False):
   )
 
 
+def run(model, variables, *args, **options):
+  """Applies a model, compiled as a whole."""
+  return jax.jit(functools.partial(model.apply, **options))(variables, *args)
+
+
 def test_it_decodes_what_it_encodes(rng):
   x = jnp.asarray(rng.normal(size=(2, 4, 3)).astype(np.float32))
   model = build(3)
   variables = jax.jit(model.init)(jax.random.key(0), x)
   assert set(variables['params']) == {'input_encoder', 'decoder'}
-  z = model.apply(variables, x, method='encode')
+  z = run(model, variables, x, method='encode')
   assert z.shape == (2, 5)
-  out = model.apply(variables, z, method='decode', trajectory=True)
+  out = run(model, variables, z, method='decode', trajectory=True)
   assert out.trajectory.shape == (4, 2, 4, 3)
-  np.testing.assert_allclose(model.apply(variables, x), out.set, rtol=1e-6)
-  longer = model.apply(variables, x, iterations=6)
+  np.testing.assert_allclose(run(model, variables, x), out.set, rtol=1e-6)
+  longer = run(model, variables, x, iterations=6)
   assert np.any(longer != out.set)
 
 
@@ -43,8 +50,8 @@ def test_conditioned_on_the_input_it_decodes_beside_it(rng):
   variables = jax.jit(model.init)(jax.random.key(0), x)
   inner = variables['params']['decoder']['encoder']
   assert inner['hidden']['kernel'].shape == (7 + 3, 6)
-  z = model.apply(variables, x, method='encode')
-  one = model.apply(variables, z, x, method='decode').set
-  other = model.apply(variables, z, x[:, ::-1], method='decode').set
+  z = run(model, variables, x, method='encode')
+  one = run(model, variables, z, x, method='decode').set
+  other = run(model, variables, z, x[:, ::-1], method='decode').set
   assert one.shape == (2, 4, 7)
   assert np.any(one != other)

@@ -29,6 +29,21 @@ def init(module, z, **options):
   return jax.jit(functools.partial(module.init, **options))(rngs, z)
 
 
+def run(
+  module, variables, z, *, rngs=None, method=None, iterations=None, **sets
+):
+  """Applies a module, compiled as a whole."""
+  options = {'iterations': iterations, 'method': method}
+  options = {k: v for k, v in options.items() if v is not None}
+  if options.get('method') == 'solve':
+    options['trajectory'] = True
+
+  def apply(variables, z, rngs, sets):
+    return module.apply(variables, z, rngs=rngs, **options, **sets)
+
+  return jax.jit(apply)(variables, z, rngs, sets)
+
+
 @pytest.fixture
 def z(rng):
   return jnp.asarray(rng.normal(size=(2, Z)).astype(np.float32))
@@ -41,22 +56,20 @@ def test_module_decodes_its_encoder_s_energy(z):
   assert set(params) == {'encoder', 'initial_set'}
   assert params['initial_set'].shape == (N, D)
   encode = set_encoders.encode_with(module.encoder)
-  expected = decode.decode(
+  solve = functools.partial(
+    decode.decode,
     energy_lib.regularized(energy_lib.squared_distance(encode), 0.1),
-    energy_lib.Inputs(
-      params['encoder'],
-      z,
-      jnp.broadcast_to(params['initial_set'][None], (2, N, D)),
-    ),
     iterations=3,
     grad_clip=0.5,
-  ).set
-  np.testing.assert_allclose(module.apply(variables, z), expected, rtol=1e-5)
+  )
+  start = jnp.broadcast_to(params['initial_set'][None], (2, N, D))
+  expected = jax.jit(solve)(energy_lib.Inputs(params['encoder'], z, start)).set
+  np.testing.assert_allclose(run(module, variables, z), expected, rtol=1e-5)
 
 
 def test_zeros_start_at_zero(z):
   module = decoder(initial_set='zeros', iterations=0)
-  np.testing.assert_array_equal(module.apply(init(module, z), z), 0.0)
+  np.testing.assert_array_equal(run(module, init(module, z), z), 0.0)
 
 
 def test_learned_set_is_shared_and_has_the_scale():
@@ -70,7 +83,7 @@ def test_learned_set_is_shared_and_has_the_scale():
   )
   z = jnp.zeros((2, 2))
   variables = init(module, z)
-  y = module.apply(variables, z)
+  y = run(module, variables, z)
   np.testing.assert_array_equal(y[0], y[1])
   np.testing.assert_array_equal(y[0], variables['params']['initial_set'])
   np.testing.assert_allclose(np.std(y), 0.3, rtol=0.1)
@@ -88,9 +101,7 @@ def test_normal_set_is_fresh_noise_from_its_own_stream():
   assert set(variables['params']) == {'encoder'}
 
   def start(seed):
-    return module.apply(
-      variables, z, rngs={'initial_set': jax.random.key(seed)}
-    )
+    return run(module, variables, z, rngs={'initial_set': jax.random.key(seed)})
 
   y = np.asarray(start(0))
   np.testing.assert_allclose(np.std(y), 0.1, rtol=0.05)
@@ -106,9 +117,9 @@ def test_an_initial_set_can_be_given_whatever_the_kind(z, rng, kind):
   given = jnp.asarray(rng.normal(size=(2, N, D)).astype(np.float32))
   variables = init(module, z, initial_set=given)
   np.testing.assert_array_equal(
-    module.apply(variables, z, initial_set=given), given
+    run(module, variables, z, initial_set=given), given
   )
-  shared = module.apply(variables, z, initial_set=given[0])
+  shared = run(module, variables, z, initial_set=given[0])
   np.testing.assert_array_equal(shared[0], given[0])
   np.testing.assert_array_equal(shared[1], given[0])
 
@@ -124,8 +135,8 @@ def test_known_features_change_the_result(z, rng):
   variables = init(module, z, known_features=known)
   kernel = variables['params']['encoder']['hidden']['kernel']
   assert kernel.shape == (D + 2, 6)
-  one = module.apply(variables, z, known_features=known)
-  other = module.apply(variables, z, known_features=known + 1.0)
+  one = run(module, variables, z, known_features=known)
+  other = run(module, variables, z, known_features=known + 1.0)
   assert one.shape == (2, N, D)
   assert np.all(np.any(one != other, axis=(1, 2)))
 
@@ -138,15 +149,13 @@ def test_known_elements_change_the_result_and_stay_put(z, rng):
   assert weight.shape == (N + 2, Z)
 
   def solve(known):
-    return module.apply(
-      variables, z, known_elements=known, trajectory=True, method='solve'
-    )
+    return run(module, variables, z, known_elements=known, method='solve')
 
   out = solve(known)
   assert out.set.shape == (2, N, D)
   assert np.all(np.any(out.set != solve(known + 1.0).set, axis=(1, 2)))
   # The energy reported is the energy of the set joined by what is known.
-  encoded = module.encoder.apply(
+  encoded = jax.jit(module.encoder.apply)(
     {'params': variables['params']['encoder']},
     jnp.concatenate([out.set, known], axis=1),
   )
@@ -171,12 +180,10 @@ def test_evaluation_may_take_more_steps(z):
   module = decoder(initial_set='zeros', iterations=2)
   variables = init(module, z)
   longer = decoder(initial_set='zeros', iterations=9)
-  more = module.apply(variables, z, iterations=9)
-  np.testing.assert_array_equal(more, longer.apply(variables, z))
-  few = module.apply(variables, z, trajectory=True, method='solve')
-  many = module.apply(
-    variables, z, iterations=9, trajectory=True, method='solve'
-  )
+  more = run(module, variables, z, iterations=9)
+  np.testing.assert_array_equal(more, run(longer, variables, z))
+  few = run(module, variables, z, method='solve')
+  many = run(module, variables, z, iterations=9, method='solve')
   assert few.trajectory.shape[0] == 3 and many.trajectory.shape[0] == 10
   np.testing.assert_allclose(many.trajectory[:3], few.trajectory, rtol=1e-6)
 
@@ -189,7 +196,7 @@ def test_settings_reach_the_solver(z):
     tolerance=1e3,
   )
   variables = init(module, z)
-  out = module.apply(variables, z, method='solve')
+  out = run(module, variables, z, method='solve')
   np.testing.assert_array_equal(out.steps, 0)
   np.testing.assert_allclose(out.set, 1 / D, rtol=1e-6)
 

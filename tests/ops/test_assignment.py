@@ -170,7 +170,7 @@ def test_wrong_arguments_are_refused():
     assignment.match(cost, method='greedy')
   with pytest.raises(ValueError, match=r'shape \(\.\.\., N, M\)'):
     assignment.match(jnp.zeros(3))
-  with pytest.raises(ValueError, match='do not fit costs'):
+  with pytest.raises(ValueError, match='to fit the costs'):
     assignment.match(cost, row_mask=jnp.ones((2, 4), bool))
-  with pytest.raises(ValueError, match='do not fit costs'):
+  with pytest.raises(ValueError, match='to fit the costs'):
     assignment.match(cost, column_mask=jnp.ones((4,), bool))

@@ -75,7 +75,7 @@ def test_each_set_stops_at_the_tolerance(toward_z, gradient, trajectory):
   np.testing.assert_allclose(out.set, fixed.set, rtol=1e-13)
   if trajectory:
     assert out.trajectory.shape[0] == 21
-    np.testing.assert_array_equal(out.trajectory[6:], out.trajectory[6:7])
+    assert np.all(out.trajectory[6:] == out.trajectory[6:7])
     assert np.all(out.residual[-1] <= tolerance)
   few = run(problem, iterations=3, tolerance=float(tolerance))
   np.testing.assert_array_equal(few.steps, [0, 3])

@@ -84,7 +84,7 @@ def _encoder_problem(projection=None):
       energy_lib.squared_distance(set_encoders.encode_with(encoder)), 0.5
     ),
     energy_lib.Inputs(
-      params=params,
+      params=jax.tree.map(jnp.float64, params),
       z=jnp.asarray(rng.normal(size=(2, 4))),
       initial_set=jnp.asarray(rng.normal(size=(2, 3, 2))),
     ),

@@ -1,0 +1,159 @@
+"""Every file in configs/ describes a run that can be built."""
+
+import importlib
+import json
+import pathlib
+
+import ml_collections
+import pytest
+
+from idspn_jax import errors
+from idspn_jax.tasks import model
+from idspn_jax.tasks import registry
+from idspn_jax.training import run_config
+
+ROOT = pathlib.Path(__file__).parents[2]
+NAMES = sorted(
+  path.stem
+  for path in (ROOT / 'configs').glob('*.py')
+  if path.stem != '__init__'
+)
+MODELS = ('idspn_momentum', 'idspn', 'dspn')
+
+
+def load(name, arguments=None):
+  module = importlib.import_module(f'configs.{name}')
+  if arguments is None:
+    return module.get_config()
+  return module.get_config(arguments)
+
+
+@pytest.fixture(params=NAMES)
+def name(request):
+  """Each config file's name."""
+  return request.param
+
+
+class TestEveryConfig:
+  def test_loads_and_is_checked(self, name):
+    config = load(name)
+    assert isinstance(config, ml_collections.ConfigDict)
+    run_config.check(config)
+    assert config.task in registry.TASKS
+    model.build_autoencoder(config.model, 3, 2)
+    model.build_loss(config.loss)
+
+  def test_is_locked(self, name):
+    config = load(name)
+    assert config.is_locked and config.model.is_locked
+    with pytest.raises(AttributeError):
+      config.stepz = 3
+    with pytest.raises(AttributeError):
+      config.model.poool = 'fs'
+
+  def test_survives_json(self, name):
+    config = load(name)
+    text = config.to_json()
+    again = ml_collections.ConfigDict(
+      json.loads(text)
+    )
+    assert again.to_json() == text
+
+  def test_docstring_shows_the_command(self, name):
+    doc = importlib.import_module(f'configs.{name}').__doc__
+    assert 'python -m experiments.' in doc
+    assert '--workdir=' in doc
+    module = doc.split('python -m experiments.')[1].split()[0]
+    assert (ROOT / 'experiments' / f'{module}.py').exists()
+    if module == 'train':
+      assert f'--config=configs/{name}.py' in doc
+
+  @pytest.mark.parametrize('which', MODELS)
+  def test_models_of_the_paper(self, name, which):
+    config = load(name, f'model={which}')
+    assert config.model.gradient == (
+      'unrolled' if which == 'dspn' else 'jacobian_free'
+    )
+    assert config.model.momentum == (0.9 if which == 'idspn_momentum' else 0.0)
+    assert which in importlib.import_module(f'configs.{name}').__doc__
+
+  @pytest.mark.parametrize(
+    'arguments, culprit',
+    [('q=3', 'q=3'), ('model=transformer', 'transformer'), ('q', 'q')],
+  )
+  def test_wrong_arguments_are_named(self, name, arguments, culprit):
+    with pytest.raises(errors.UserError, match=culprit):
+      load(name, arguments)
+
+  def test_can_be_overridden(self, name):
+    config = load(name)
+    config.steps = 7
+    config.model.pool = 'sum'
+    config.model.gradient_options = {'linearize_at': 'final'}
+    assert (config.steps, config.model.pool) == (7, 'sum')
+    with pytest.raises(TypeError):
+      config.steps = 'many'
+
+
+class TestArguments:
+  def test_random_multisets(self):
+    config = load('random_multisets', 'n=8,d=2,T=40,model=dspn,seed=3')
+    assert (config.data.set_size, config.data.set_dim) == (8, 2)
+    assert config.model.iterations == 40
+    assert config.model.gradient == 'unrolled'
+    assert config.seed == 3
+
+  def test_defaults_are_the_papers(self):
+    config = load('random_multisets')
+    assert (config.data.set_size, config.data.set_dim) == (4, 4)
+    assert (config.data.num_train, config.data.num_test) == (64_000, 6_400)
+    assert (config.model.hidden_dim, config.model.latent_dim) == (512, 512)
+    assert (config.model.iterations, config.model.regularizer) == (10, 0.1)
+    assert (config.batch_size, config.steps) == (128, 20_000)
+    assert config.learning_rate == 1e-3
+
+  def test_own_sets(self):
+    config = load('own_sets', 'T=5,seed=2')
+    assert (config.model.iterations, config.seed) == (5, 2)
+    assert config.data.path == ''
+
+  def test_wrong_type_is_named(self):
+    with pytest.raises(errors.UserError, match="n needs int; got 'four'"):
+      load('random_multisets', 'n=four')
+
+
+class TestRunConfig:
+  @pytest.mark.parametrize(
+    'name, value',
+    [
+      ('batch_size', 0),
+      ('eval_batch_size', -1),
+      ('steps', 0),
+      ('steps', True),
+      ('log_every', 0),
+      ('eval_every', 0),
+      ('checkpoint_every', 0),
+      ('keep_checkpoints', 0),
+      ('learning_rate', 0.0),
+      ('learning_rate', float('nan')),
+      ('seed', -1),
+    ],
+  )
+  def test_impossible_values_are_named(self, name, value):
+    config = run_config.default_config()
+    run_config.check(config)
+    with config.ignore_type():
+      config[name] = value
+    with pytest.raises(errors.UserError, match=f'config.{name}') as e:
+      run_config.check(config)
+    assert str(value) in str(e.value)
+
+  def test_differences(self):
+    old = {'steps': 1, 'model': {'pool': 'fs', 'depth': 1}, 'seed': 0}
+    new = {'steps': 9, 'model': {'pool': 'sum', 'depth': 1}, 'gone': 2}
+    assert run_config.differences(old, new) == [
+      'gone: None -> 2',
+      "model.pool: 'fs' -> 'sum'",
+      'seed: 0 -> None',
+    ]
+    assert run_config.differences(old, old) == []
