@@ -9,6 +9,7 @@ from idspn_jax.solvers import decode as decode_lib
 from idspn_jax.solvers import energy as energy_lib
 from idspn_jax.solvers import gradients
 from idspn_jax.solvers import inner_step
+from idspn_jax.solvers import per_set
 
 INITIAL_SETS = ('learned', 'normal', 'zeros', 'given')
 
@@ -42,7 +43,7 @@ class SetDecoder(nn.Module):
   optimizer: inner_step.Optimizer = inner_step.GradientDescent()
   gradient: gradients.Gradient = gradients.JacobianFree()
   grad_clip: float | None = None
-  projection: inner_step.Projection | None = None
+  projection: per_set.Projection | None = None
   project_initial_set: bool | None = None
   tolerance: float | None = None
   regularizer: float = 0.0

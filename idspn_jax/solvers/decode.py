@@ -7,8 +7,10 @@ import jax
 from idspn_jax.ops import clip
 from idspn_jax.solvers import energy as energy_lib
 from idspn_jax.solvers import gradients
+from idspn_jax.solvers import implicit
 from idspn_jax.solvers import inner_loop
 from idspn_jax.solvers import inner_step
+from idspn_jax.solvers import per_set
 
 
 class Decoded(NamedTuple):
@@ -55,7 +57,7 @@ def decode(
   optimizer: inner_step.Optimizer = inner_step.GradientDescent(),  # noqa: B008
   gradient: gradients.Gradient = gradients.JacobianFree(),  # noqa: B008
   grad_clip: float | None = None,
-  projection: inner_step.Projection | None = None,
+  projection: per_set.Projection | None = None,
   project_initial_set: bool | None = None,
   tolerance: float | None = None,
   trajectory: bool = False,
@@ -111,9 +113,6 @@ def decode(
     )
 
   if implicit_mode:
-    # Here, so that unrolled decoding works without jaxopt.
-    from idspn_jax.solvers import implicit
-
     optimality = inner_step.residual(energy, projection)
     run = implicit.differentiate(solve, optimality, gradient, y, inputs)
   else:

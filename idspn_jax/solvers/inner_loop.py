@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from idspn_jax.ops import clip
 from idspn_jax.solvers import energy as energy_lib
 from idspn_jax.solvers import inner_step
+from idspn_jax.solvers import per_set
 
 
 class Run(NamedTuple):
@@ -75,12 +76,12 @@ def _fixed_body(step, inputs):
 
 def run(
   energy: energy_lib.Energy,
-  step: inner_step.Step,
+  step: per_set.Step,
   inputs: energy_lib.Inputs,
   y: jax.Array,
   iterations: int,
   *,
-  projection: inner_step.Projection | None = None,
+  projection: per_set.Projection | None = None,
   tolerance: float | None = None,
   trajectory: bool = False,
   differentiable: bool = False,

@@ -2,15 +2,14 @@
 
 from collections.abc import Callable
 import dataclasses
-from typing import Any, NamedTuple
 
 import jax
 import optax
 
 from idspn_jax.ops import clip
 from idspn_jax.solvers import energy as energy_lib
-
-Projection = Callable[[jax.Array], jax.Array]
+from idspn_jax.solvers import per_set
+from idspn_jax.solvers import projected_gradient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,58 +62,12 @@ class BacktrackingLineSearch:
   decrease_factor: float = 0.8
 
 
-@dataclasses.dataclass(frozen=True)
-class ProjectedGradient:
-  """jaxopt's `ProjectedGradient`, run for every set.
-
-  Attributes:
-    stepsize: fixed step size; 0 chooses one by line search at every step.
-    acceleration: use FISTA's acceleration.
-    max_linesearch_steps: most halvings of the step size.
-  """
-
-  stepsize: float = 0.0
-  acceleration: bool = True
-  max_linesearch_steps: int = 15
-
-
 Optimizer = (
-  GradientDescent | OptaxOptimizer | BacktrackingLineSearch | ProjectedGradient
+  GradientDescent
+  | OptaxOptimizer
+  | BacktrackingLineSearch
+  | projected_gradient.ProjectedGradient
 )
-
-
-class Step(NamedTuple):
-  """The inner optimisation as two pure functions.
-
-  Attributes:
-    init: `(inputs, y) -> state`.
-    update: `(inputs, y, state) -> (y, state)`.
-  """
-
-  init: Callable[[energy_lib.Inputs, jax.Array], Any]
-  update: Callable[[energy_lib.Inputs, jax.Array, Any], tuple[jax.Array, Any]]
-
-
-def _per_set_axes(inputs):
-  """`vmap` axes of the inputs: all but the parameters have one row per set."""
-  return energy_lib.Inputs(
-    None, *(None if a is None else 0 for a in inputs[1:])
-  )
-
-
-def one_set(energy: energy_lib.Energy) -> Callable:
-  """Turns an energy of a batch into the energy of one set, a scalar."""
-
-  def single(y, inputs):
-    rows = jax.tree.map(lambda a: a[None], tuple(inputs[1:]))
-    return energy(energy_lib.Inputs(inputs.params, *rows), y[None])[0]
-
-  return single
-
-
-def over_sets(fn: Callable, inputs: energy_lib.Inputs) -> Callable:
-  """Maps `fn(inputs, y, state)` for one set over a batch of sets."""
-  return jax.vmap(fn, in_axes=(_per_set_axes(inputs), 0, 0))
 
 
 def _optax_step(energy, transformation, grad_clip, projection, elementwise):
@@ -138,11 +91,11 @@ def _optax_step(energy, transformation, grad_clip, projection, elementwise):
     y = optax.apply_updates(y, change)
     return (y if projection is None else projection(y)), state
 
-  return Step(init, update)
+  return per_set.Step(init, update)
 
 
 def _line_search_step(energy, optimizer):
-  single = one_set(energy)
+  single = per_set.one_set(energy)
   transformation = optax.chain(
     optax.sgd(optimizer.learning_rate),
     optax.scale_by_backtracking_linesearch(
@@ -162,17 +115,17 @@ def _line_search_step(energy, optimizer):
     return optax.apply_updates(y, change), state
 
   def update(inputs, y, state):
-    return over_sets(update_one, inputs)(inputs, y, state)
+    return per_set.over_sets(update_one, inputs)(inputs, y, state)
 
-  return Step(init, update)
+  return per_set.Step(init, update)
 
 
 def make_step(
   energy: energy_lib.Energy,
   optimizer: Optimizer,
   grad_clip: float | None = None,
-  projection: Projection | None = None,
-) -> Step:
+  projection: per_set.Projection | None = None,
+) -> per_set.Step:
   """Builds the inner step.
 
   Args:
@@ -198,7 +151,9 @@ def make_step(
     return _optax_step(
       energy, optimizer.transformation, grad_clip, projection, False
     )
-  if isinstance(optimizer, BacktrackingLineSearch | ProjectedGradient):
+  if isinstance(
+    optimizer, BacktrackingLineSearch | projected_gradient.ProjectedGradient
+  ):
     if grad_clip is not None:
       raise ValueError(
         f'{type(optimizer).__name__} chooses its own step sizes; set '
@@ -211,10 +166,7 @@ def make_step(
         'projection bends; use ProjectedGradient (its step size 0 searches).'
       )
     return _line_search_step(energy, optimizer)
-  if isinstance(optimizer, ProjectedGradient):
-    # Here, because only this optimiser needs jaxopt.
-    from idspn_jax.solvers import projected_gradient
-
+  if isinstance(optimizer, projected_gradient.ProjectedGradient):
     return projected_gradient.make_step(energy, optimizer, projection)
   raise ValueError(
     'optimizer must be GradientDescent, OptaxOptimizer, '
@@ -223,7 +175,7 @@ def make_step(
 
 
 def residual(
-  energy: energy_lib.Energy, projection: Projection | None
+  energy: energy_lib.Energy, projection: per_set.Projection | None
 ) -> Callable[[jax.Array, energy_lib.Inputs], jax.Array]:
   """The optimality condition `F(Y, inputs)`, zero at a minimiser.
 

@@ -1,16 +1,33 @@
 """jaxopt's `ProjectedGradient` as an inner optimiser, run set by set."""
 
+import dataclasses
+
 import jaxopt
 
 from idspn_jax.solvers import energy as energy_lib
-from idspn_jax.solvers import inner_step
+from idspn_jax.solvers import per_set
+
+
+@dataclasses.dataclass(frozen=True)
+class ProjectedGradient:
+  """jaxopt's `ProjectedGradient`, run for every set.
+
+  Attributes:
+    stepsize: fixed step size; 0 chooses one by line search at every step.
+    acceleration: use FISTA's acceleration.
+    max_linesearch_steps: most halvings of the step size.
+  """
+
+  stepsize: float = 0.0
+  acceleration: bool = True
+  max_linesearch_steps: int = 15
 
 
 def make_step(
   energy: energy_lib.Energy,
-  optimizer: inner_step.ProjectedGradient,
-  projection: inner_step.Projection | None,
-) -> inner_step.Step:
+  optimizer: ProjectedGradient,
+  projection: per_set.Projection | None,
+) -> per_set.Step:
   """Wraps jaxopt's solver as a `Step`.
 
   Only its forward steps are used: the derivative of the argmin comes from
@@ -31,7 +48,7 @@ def make_step(
     return y if projection is None else projection(y[None])[0]
 
   solver = jaxopt.ProjectedGradient(
-    inner_step.one_set(energy),
+    per_set.one_set(energy),
     project,
     stepsize=optimizer.stepsize,
     acceleration=optimizer.acceleration,
@@ -45,12 +62,12 @@ def make_step(
     def one(inputs, y, _):
       return solver.init_state(y, None, inputs)
 
-    return inner_step.over_sets(one, inputs)(inputs, y, y)
+    return per_set.over_sets(one, inputs)(inputs, y, y)
 
   def update(inputs, y, state):
     def one(inputs, y, state):
       return tuple(solver.update(y, state, None, inputs))
 
-    return inner_step.over_sets(one, inputs)(inputs, y, state)
+    return per_set.over_sets(one, inputs)(inputs, y, state)
 
-  return inner_step.Step(init, update)
+  return per_set.Step(init, update)

@@ -14,6 +14,7 @@ from idspn_jax.modules import set_encoders
 from idspn_jax.ops import simplex
 from idspn_jax.solvers import gradients
 from idspn_jax.solvers import inner_step
+from idspn_jax.solvers import projected_gradient
 
 PROJECTIONS = {'none': None, 'simplex': simplex.project_simplex}
 LOSSES = {
@@ -74,7 +75,7 @@ def _optimizer(config):
   if config.optimizer == 'line_search':
     return inner_step.BacktrackingLineSearch(config.learning_rate)
   if config.optimizer == 'projected_gradient':
-    return inner_step.ProjectedGradient()
+    return projected_gradient.ProjectedGradient()
   return inner_step.GradientDescent(config.learning_rate, config.momentum)
 
 

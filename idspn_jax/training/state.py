@@ -73,7 +73,7 @@ def make_train_step(
     params = optax.apply_updates(state.params, updates)
     scalars = {
       'loss': loss,
-      'gradient_norm': optax.global_norm(gradient),
+      'gradient_norm': optax.tree.norm(gradient),
       **extra,
     }
     return TrainState(state.step + 1, params, opt_state), scalars

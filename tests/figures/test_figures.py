@@ -103,7 +103,7 @@ def test_random_sets(tmp_path, features, examples, columns):
 def test_more_panels_make_a_larger_figure(tmp_path):
   targets = RNG.normal(size=(2, 4, 2))
   one = {1: targets[:1]}
-  many = {t: targets for t in range(3)}
+  many = dict.fromkeys(range(3), targets)
   small = _drawn(sets.draw_random_sets, tmp_path / 'a.png', targets[:1], one)
   (tmp_path / 'a.png').unlink()
   large = _drawn(sets.draw_random_sets, tmp_path / 'b.png', targets, many)

@@ -74,6 +74,33 @@ def test_cost_equals_brute_force(rng, method, n, m):
     check_matching(cost[b], rows[b], columns[b], matching.columns[b])
 
 
+def test_groups_are_matched_apart(rng, method):
+  n, m = 5, 4
+  cost = rng.normal(size=(6, n, m)).astype(np.float32)
+  row_groups = rng.integers(0, 3, size=(6, n))
+  column_groups = rng.integers(0, 3, size=(6, m))
+  row_groups[0], column_groups[0] = 2, 2
+  row_groups[1], column_groups[1] = 0, 1
+  rows = rng.random((6, n)) < 0.8
+  # Costs between groups are ignored, whatever they are.
+  cost[row_groups[:, :, None] != column_groups[:, None, :]] = np.nan
+  matching = match(
+    cost,
+    rows,
+    row_groups=row_groups,
+    column_groups=column_groups,
+    method=method,
+  )
+  assert np.all(matching.valid)
+  for b in range(6):
+    for group in range(3):
+      r = rows[b] & (row_groups[b] == group)
+      c = column_groups[b] == group
+      chosen = np.where(row_groups[b] == group, matching.columns[b], -1)
+      check_matching(cost[b], r, c, chosen)
+  np.testing.assert_array_equal(matching.columns[1], -1)
+
+
 @pytest.mark.parametrize('batch', ((), (3,), (2, 3)))
 def test_without_masks_everything_is_matched(rng, method, batch):
   cost = rng.normal(size=(*batch, 3, 4)).astype(np.float32)
@@ -174,3 +201,5 @@ def test_wrong_arguments_are_refused():
     assignment.match(cost, row_mask=jnp.ones((2, 4), bool))
   with pytest.raises(ValueError, match='to fit the costs'):
     assignment.match(cost, column_mask=jnp.ones((4,), bool))
+  with pytest.raises(ValueError, match='groups of the rows need shape'):
+    assignment.match(cost, row_groups=jnp.zeros((2, 4), int))

@@ -11,11 +11,12 @@ from idspn_jax.ops import simplex
 from idspn_jax.solvers import energy as energy_lib
 from idspn_jax.solvers import inner_loop
 from idspn_jax.solvers import inner_step
+from idspn_jax.solvers import projected_gradient
 
 SEARCHES = (
   inner_step.BacktrackingLineSearch(),
-  inner_step.ProjectedGradient(),
-  inner_step.ProjectedGradient(stepsize=0.3, acceleration=False),
+  projected_gradient.ProjectedGradient(),
+  projected_gradient.ProjectedGradient(stepsize=0.3, acceleration=False),
 )
 
 
