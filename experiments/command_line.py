@@ -1,5 +1,6 @@
 """What the binaries share: flags, and errors as one line."""
 
+import ast
 from collections.abc import Callable, Sequence
 import os
 import sys
@@ -41,7 +42,10 @@ def _parse(argv):
   try:
     return flags.FLAGS(argv)
   except flags.Error as e:
-    raise errors.UserError(f'{_one_line(e)} (--help lists the flags)') from e
+    # A config file's own complaint arrives wrapped in flag errors.
+    own = _user_error(e)
+    text = _one_line(own) if own else f'{_one_line(e)} (--help lists the flags)'
+    raise errors.UserError(text) from e
   except (AttributeError, KeyError, TypeError, ValueError) as e:
     # How config_flags reports a key or value that the config does not have.
     raise errors.UserError(_one_line(e)) from e
@@ -49,9 +53,22 @@ def _parse(argv):
     raise errors.UserError(f'Cannot read the config: {_one_line(e)}') from e
 
 
+def _user_error(e):
+  while e is not None and not isinstance(e, errors.UserError):
+    e = e.__cause__ or e.__context__
+  # The innermost: ml_collections rewrites messages on the way out.
+  inner = e and _user_error(e.__cause__ or e.__context__)
+  return inner or e
+
+
 def _one_line(e):
-  text = e.args[0] if isinstance(e, KeyError) and e.args else e
-  return ' '.join(str(text).split())
+  text = str(e.args[0] if isinstance(e, KeyError) and e.args else e)
+  try:
+    # The text of a KeyError comes as a quoted string.
+    text = str(ast.literal_eval(text))
+  except (SyntaxError, ValueError):
+    pass
+  return ' '.join(text.split())
 
 
 def _name():

@@ -29,6 +29,7 @@ def _train(name, loop, demo_config):
   if _STEPS.value:
     config.steps = _STEPS.value
     config.eval_every = min(config.eval_every, _STEPS.value)
+    config.log_every = min(config.log_every, _STEPS.value)
   print(f'Training {_LABELS[name]} for {config.steps} steps …', flush=True)
   return loop.train_and_evaluate(config, os.path.join(_WORKDIR.value, name))
 

@@ -32,6 +32,12 @@ def main(argv):
   if not _WORKDIR.value:
     raise errors.UserError('Give the run a directory: --workdir=DIR.')
   try:
+    _CONFIG.value.keys()
+  except OSError as e:
+    # A file that cannot be read is reported when the config is first used.
+    reason = str(e).splitlines()[-1].strip()
+    raise errors.UserError(f'Cannot read the config: {reason}') from e
+  try:
     result = loop.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
   except loop.Interrupted as e:
     print(f'Stopped at step {e.step}; the same command continues from there.')

@@ -68,11 +68,12 @@ def load(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     UserError: if the file cannot be read or is not of this format.
   """
   try:
-    with np.load(path, allow_pickle=False) as f:
+    # NumPy leaves a file that it opened itself open when it is damaged.
+    with open(path, 'rb') as file, np.load(file, allow_pickle=False) as f:
       arrays = {name: f[name] for name in f.files}
   except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
     raise errors.UserError(f'Cannot read {path}: {e}.') from e
-  except AttributeError as e:
+  except (AttributeError, TypeError) as e:
     raise errors.UserError(f'Cannot read {path}: not an .npz file.') from e
   if 'dataset_ap' in arrays:
     raise errors.UserError(
@@ -257,8 +258,9 @@ def compare(path: str) -> tuple[dict[str, float], list[str]]:
   zero = jnp.zeros(arrays['latent'].shape, x.dtype)
   (value, (z, decoded)), (grads, z_grad) = run(params, zero)
 
-  count = _latent_gradient_count(model, params, arrays, by_name['grad/'])
-  remarks = []
+  count, remarks = 1, []
+  if isinstance(model.decoder.gradient, gradients.Implicit):
+    count = _latent_gradient_count(model, params, arrays, by_name['grad/'])
   if count == 2:
     remarks.append('latent_grad was recorded twice over; compared with half')
   found = {

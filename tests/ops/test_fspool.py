@@ -40,7 +40,12 @@ def curved(pool):
 FAST, SLOW = curved(fspool.fspool), curved(fspool.fspool_autodiff)
 
 
-@pytest.mark.parametrize('n', SIZES)
+@pytest.mark.parametrize(
+  'dtype,n',
+  [('float64', n) for n in SIZES]
+  + [('float32', n) for n in (1, 5, 64, 65, 128, 256, 257, 4096)],
+  indirect=['dtype'],
+)
 def test_value_and_gradients_equal_numpy_s(rng, dtype, tolerance, n):
   x, w = sample(rng, n, dtype=dtype)
   v = rng.normal(size=(2, 3)).astype(dtype)

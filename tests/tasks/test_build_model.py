@@ -47,6 +47,7 @@ class TestEveryChoice:
     config.gradient = name
     assert_trainable(*loss_and_gradient(config))
 
+  @pytest.mark.deep
   @pytest.mark.parametrize('name', set_encoders.POOLS)
   def test_pool(self, name, config):
     config.pool = name
@@ -63,6 +64,7 @@ class TestEveryChoice:
       config.projection = 'simplex'
     assert_trainable(*loss_and_gradient(config))
 
+  @pytest.mark.deep
   @pytest.mark.parametrize('name', ['learned', 'normal', 'zeros'])
   def test_initial_set(self, name, config):
     config.initial_set = name
@@ -88,8 +90,14 @@ class TestRefusals:
 
   @pytest.mark.parametrize(
     'name',
-    ['pool', 'linear_init', 'optimizer', 'gradient', 'projection',
-     'initial_set'],
+    [
+      'pool',
+      'linear_init',
+      'optimizer',
+      'gradient',
+      'projection',
+      'initial_set',
+    ],
   )
   def test_choices(self, name, config):
     config[name] = 'no-such'

@@ -89,8 +89,9 @@ class TestMemory:
       [5, 40],
       ['jacobian_free', 'unrolled', 'unrolled_checkpointed'],
     )
-    peak = {(row['gradient'], row['iterations']): row['peak_bytes']
-            for row in rows}
+    peak = {
+      (row['gradient'], row['iterations']): row['peak_bytes'] for row in rows
+    }
     growth = {
       mode: peak[mode, 40] - peak[mode, 5]
       for mode in ('jacobian_free', 'unrolled', 'unrolled_checkpointed')

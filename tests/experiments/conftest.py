@@ -1,0 +1,72 @@
+"""Runs the binaries as a user does."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+# Small enough that a run takes seconds, most of them to start.
+TINY = (
+  '--config.model.hidden_dim=8',
+  '--config.model.latent_dim=8',
+  '--config.batch_size=8',
+  '--config.eval_batch_size=8',
+)
+TINY_MULTISETS = (
+  '--config=configs/random_multisets.py:n=2,d=2,T=3',
+  '--config.data.num_train=16',
+  '--config.data.num_test=8',
+  '--config.log_every=1',
+  *TINY,
+)
+
+
+def _command(name, arguments):
+  return [sys.executable, '-m', f'experiments.{name}', *map(str, arguments)]
+
+
+def _environment():
+  return {**os.environ, 'MPLBACKEND': 'Agg', 'PYTHONUNBUFFERED': '1'}
+
+
+@pytest.fixture(scope='session')
+def tiny():
+  """Arguments of a tiny training on random multisets."""
+  return TINY_MULTISETS
+
+
+@pytest.fixture(scope='session')
+def run():
+  """Runs `python -m experiments.NAME` in the root and waits for it."""
+
+  def call(name, *arguments):
+    return subprocess.run(
+      _command(name, arguments),
+      cwd=ROOT,
+      env=_environment(),
+      capture_output=True,
+      text=True,
+      timeout=300,
+    )
+
+  return call
+
+
+@pytest.fixture(scope='session')
+def start():
+  """Starts `python -m experiments.NAME` in the root."""
+
+  def call(name, *arguments):
+    return subprocess.Popen(
+      _command(name, arguments),
+      cwd=ROOT,
+      env=_environment(),
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+
+  return call

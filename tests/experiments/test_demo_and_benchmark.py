@@ -1,0 +1,61 @@
+"""The demonstration and the benchmark finish and leave what they promise."""
+
+import json
+
+import pytest
+
+
+def test_demo(run, tmp_path):
+  done = run('demo', '--steps=5', f'--workdir={tmp_path}')
+  assert done.returncode == 0, done.stderr
+  assert 'Traceback' not in done.stderr
+  for label in ('iDSPN + momentum', 'iDSPN', 'DSPN'):
+    (line,) = (
+      line for line in done.stdout.splitlines() if line.startswith(f'{label}  ')
+    )
+    assert line.endswith('MiB') and 'nan' not in line
+  for name in ('sets.png', 'learning_curves.png'):
+    assert (tmp_path / name).read_bytes()[:4] == b'\x89PNG'
+  for name in ('idspn_momentum', 'idspn', 'dspn'):
+    result = json.loads((tmp_path / name / 'result.json').read_text())
+    assert result['step'] == 5
+
+
+@pytest.fixture
+def sizes():
+  """Flags of a tiny step."""
+  return ('--set_size=2', '--set_dim=2', '--batch_size=4', '--hidden_dim=8')
+
+
+def test_train_step(run, sizes, tmp_path):
+  path = tmp_path / 'bench.json'
+  done = run(
+    'benchmark',
+    '--suite=train_step',
+    *sizes,
+    '--iterations=3',
+    '--repeats=4',
+    f'--json={path}',
+  )
+  assert done.returncode == 0, done.stderr
+  found = json.loads(path.read_text())
+  assert {'suite', 'config', 'seconds', 'device', 'versions'} <= set(found)
+  assert found['suite'] == 'train_step'
+  for name in ('seconds', 'sort_autodiff_seconds'):
+    assert len(found[name]) == 4 and min(found[name]) > 0
+  assert found['config']['model']['iterations'] == 3
+  assert found['config']['data']['set_size'] == 2
+  assert 'times faster' in done.stdout and str(path) in done.stdout
+
+
+@pytest.mark.deep
+def test_memory(run, sizes, tmp_path):
+  path = tmp_path / 'memory.json'
+  done = run('benchmark', '--suite=memory', *sizes, f'--json={path}')
+  assert done.returncode == 0, done.stderr
+  rows = json.loads(path.read_text())['rows']
+  peak = {
+    (row['gradient'], row['iterations']): row['peak_bytes'] for row in rows
+  }
+  assert peak['jacobian_free', 10] == peak['jacobian_free', 160]
+  assert peak['unrolled', 160] > 2 * peak['unrolled', 10]
