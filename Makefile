@@ -1,7 +1,7 @@
 # Builds, tests and demonstrates idspn-jax. Needs Python 3.11+ and make.
 #
 #   make test PYTHON=python3.12       another interpreter (after make clean)
-#   make test PYTEST_ARGS='-k fspool -n 4'     options for pytest
+#   make test PYTEST_ARGS='-k fspool -n 0'     options for pytest
 #   make test JAX_PLATFORMS=cuda EXTRAS=cuda,lap,test         on a GPU
 
 PYTHON ?= python3
@@ -9,7 +9,8 @@ VENV ?= .venv
 EXTRAS ?= lap,test
 # More requirements for pip, to narrow the versions in setup.cfg.
 PINS ?=
-PYTEST_ARGS ?=
+# One worker per core; options such as '-k fspool -n 0' replace this.
+PYTEST_ARGS ?= -n auto
 DEMO_ARGS ?=
 JAX_PLATFORMS ?= cpu
 MPLBACKEND ?= Agg

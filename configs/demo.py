@@ -2,7 +2,7 @@
 
     python -m experiments.demo --workdir=runs/demo
 
-Eight elements of two features, encoders of width 128, T = 10, 2,000 steps.
+Eight elements of two features, encoders of width 128, T = 10, 1,500 steps.
 Argument after the colon: model (idspn_momentum, idspn, dspn).
 """
 
@@ -18,7 +18,7 @@ def get_config(arguments: str = '') -> ml_collections.ConfigDict:
   config = random_multisets.get_config(f'n=8,d=2,T=10,model={given["model"]}')
   config.data.num_test = 1_280
   config.model.hidden_dim = config.model.latent_dim = 128
-  config.steps = 2_000
+  config.steps = 1_500
   config.eval_every = 500
   config.log_every = 50
   config.lock()

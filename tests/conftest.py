@@ -61,6 +61,29 @@ def rng():
   return np.random.default_rng(20220425)
 
 
+@pytest.fixture(scope='session')
+def variables_of():
+  """Makes up a module's variables without running its initialisers.
+
+  Compiling the random generators takes longer than most tests do; tests that
+  are about the initial values call `init` themselves.
+  """
+
+  def make(module, *args, **kwargs):
+    key = jax.random.key(0)
+    rngs = {'params': key, 'initial_set': key}
+    shapes = jax.eval_shape(lambda: module.init(rngs, *args, **kwargs))
+    generator = np.random.default_rng(1)
+
+    def draw(leaf):
+      values = generator.normal(size=leaf.shape) / np.sqrt(leaf.shape[0])
+      return jax.numpy.asarray(values, leaf.dtype)
+
+    return jax.tree.map(draw, shapes)
+
+  return make
+
+
 @pytest.fixture
 def debug_nans():
   """Raises where a NaN first appears."""

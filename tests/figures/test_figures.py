@@ -85,9 +85,11 @@ def test_far_predictions_do_not_set_the_scale():
   truth = np.array([[0.0, 0.0], [1.0, 10.0]])
   near = set_panels.make_panel(truth, truth + 0.2, False)
   far = set_panels.make_panel(truth, truth * 1e6 + [np.inf, 0], False)
-  low, high = set_panels.limits_of([near, far])
+  low, high = set_panels.limits_of([near, far], equal=False)
   assert np.all(low <= 0) and np.all(high >= [1.2, 10.2])
   assert np.all(low >= [-0.6, -6]) and np.all(high <= [1.6, 16])
+  low, high = set_panels.limits_of([near, far], equal=True)
+  assert np.all(low >= [-6, -6]) and np.all(high <= [7, 16])
 
 
 @pytest.mark.parametrize(
@@ -143,9 +145,9 @@ def test_presence_alone_is_no_feature(tmp_path):
     ((2, 3), {1: (2, 3)}, 'Targets'),
     ((0, 3, 2), {1: (0, 3, 2)}, 'Targets'),
     ((2, 3, 2), {}, 'no predictions'),
-    ((2, 3, 2), {5: (1, 3, 2)}, 'after 5 steps'),
-    ((2, 3, 2), {5: (2, 3, 3)}, 'after 5 steps'),
-    ((2, 3, 2), {5: (2, 0, 2)}, 'after 5 steps'),
+    ((2, 3, 2), {5: (1, 3, 2)}, 'for T = 5 have shape'),
+    ((2, 3, 2), {5: (2, 3, 3)}, 'for T = 5 have shape'),
+    ((2, 3, 2), {5: (2, 0, 2)}, 'for T = 5 have shape'),
   ],
 )
 def test_shapes_that_do_not_fit(tmp_path, targets, predictions, words):

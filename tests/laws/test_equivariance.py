@@ -15,7 +15,6 @@ import pytest
 from idspn_jax.modules import set_decoder
 from idspn_jax.modules import set_encoders
 from idspn_jax.ops import fspool
-from idspn_jax.solvers import gradients
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +123,7 @@ def test_the_definitions_tell_functions_apart():
   assert is_exclusively_multiset_equivariant(constant_list, ALL_EQUAL)
 
 
-def decoder_of(pool, gradient=gradients.JacobianFree()):  # noqa: B008
+def decoder_of(pool, variables_of):
   """The set decoder as a function of its initial set."""
   module = set_decoder.SetDecoder(
     set_encoders.SetEncoder(8, 6, pool=pool),
@@ -132,12 +131,11 @@ def decoder_of(pool, gradient=gradients.JacobianFree()):  # noqa: B008
     set_dim=2,
     iterations=5,
     initial_set='given',
-    gradient=gradient,
   )
   z = jnp.asarray(np.random.default_rng(5).normal(size=(24, 6))[:1])
   z = jnp.broadcast_to(z, (24, 6))
   start = jnp.zeros((24, 4, 2))
-  variables = jax.jit(module.init)(jax.random.key(4), z, initial_set=start)
+  variables = variables_of(module, z, initial_set=start)
 
   @jax.jit
   def decode(initial_sets):
@@ -147,9 +145,9 @@ def decoder_of(pool, gradient=gradients.JacobianFree()):  # noqa: B008
 
 
 @pytest.mark.parametrize('pool', ('sum', 'mean', 'max'))
-def test_decoding_without_sorting_is_set_equivariant(pool):
+def test_decoding_without_sorting_is_set_equivariant(pool, variables_of):
   """And so keeps equal elements equal (Proposition 1)."""
-  decode = decoder_of(pool)
+  decode = decoder_of(pool, variables_of)
   for x in (DISTINCT, *WITH_DUPLICATES):
     assert is_set_equivariant(decode, x)
     assert is_multiset_equivariant(decode, x)
@@ -160,9 +158,11 @@ def test_decoding_without_sorting_is_set_equivariant(pool):
 
 
 @pytest.mark.parametrize('pool', ('fs', 'rnfs'))
-def test_decoding_with_sorting_is_exclusively_multiset_equivariant(pool):
+def test_decoding_with_sorting_is_exclusively_multiset_equivariant(
+  pool, variables_of
+):
   """And so can tell equal elements apart (Section 2.3)."""
-  decode = decoder_of(pool)
+  decode = decoder_of(pool, variables_of)
   assert is_set_equivariant(decode, DISTINCT)
   for x in WITH_DUPLICATES:
     assert is_exclusively_multiset_equivariant(decode, x)

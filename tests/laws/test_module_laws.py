@@ -4,6 +4,7 @@ To put a module under the laws, add it to `MODULES`.
 """
 
 from collections.abc import Callable
+import functools
 from typing import NamedTuple
 
 from flax import linen as nn
@@ -85,16 +86,17 @@ def sets(seed=0, batch=B, dtype=np.float32):
   return rng.normal(size=(batch, N, D)).astype(dtype)
 
 
-_BUILT = {}
+@pytest.fixture(scope='module')
+def built(variables_of):
+  """Gives a module, its variables and its compiled `apply`, made once."""
 
-
-def built(name):
-  """A module with float32 variables and its compiled `apply`, made once."""
-  if name not in _BUILT:
+  @functools.cache
+  def make(name):
     module = MODULES[name].build()
-    variables = jax.jit(module.init)(jax.random.key(3), jnp.asarray(sets()))
-    _BUILT[name] = module, variables, jax.jit(module.apply)
-  return _BUILT[name]
+    variables = variables_of(module, jnp.asarray(sets()))
+    return module, variables, jax.jit(module.apply)
+
+  return make
 
 
 def assert_close(a, b):
@@ -102,13 +104,13 @@ def assert_close(a, b):
 
 
 @named(EAGER)
-def test_jit_equals_eager(name):
+def test_jit_equals_eager(built, name):
   module, variables, apply = built(name)
   assert_close(module.apply(variables, sets()), apply(variables, sets()))
 
 
 @named(MODULES)
-def test_vmap_equals_batch(name):
+def test_vmap_equals_batch(built, name):
   module, variables, apply = built(name)
 
   def one(x):
@@ -119,7 +121,7 @@ def test_vmap_equals_batch(name):
 
 
 @named(MODULES)
-def test_sets_of_a_batch_do_not_meet(name):
+def test_sets_of_a_batch_do_not_meet(built, name):
   _, variables, apply = built(name)
   other = sets()
   other[1], other[2] = np.nan, 1e3 * other[2]
@@ -127,7 +129,7 @@ def test_sets_of_a_batch_do_not_meet(name):
 
 
 @named(k for k, v in MODULES.items() if v.invariant)
-def test_order_does_not_matter(name):
+def test_order_does_not_matter(built, name):
   _, variables, apply = built(name)
   expected = apply(variables, sets())
   for order in ([3, 2, 1, 0], [1, 3, 0, 2]):
@@ -136,7 +138,7 @@ def test_order_does_not_matter(name):
 
 @named(k for k, v in MODULES.items() if v.masked)
 @pytest.mark.parametrize('garbage', (1e6, np.nan))
-def test_padding_does_not_matter(name, garbage):
+def test_padding_does_not_matter(built, name, garbage):
   module, variables, apply = built(name)
   mask = np.array([[1, 0, 1, 1], [0, 0, 0, 1], [1, 1, 1, 1]], bool)
   x = sets()
@@ -156,7 +158,7 @@ def test_padding_does_not_matter(name, garbage):
 
 
 @named(MODULES)
-def test_precision_is_kept(name, x64):
+def test_precision_is_kept(built, name, x64):
   """Nothing is promoted to float64 or rounded to float32 on the way."""
   module, variables, _ = built(name)
   for dtype in (np.float32, np.float64):
@@ -175,7 +177,7 @@ def test_precision_is_kept(name, x64):
 
 
 @named(MODULES)
-def test_every_parameter_gets_a_finite_gradient(name):
+def test_every_parameter_gets_a_finite_gradient(built, name):
   module, variables, _ = built(name)
   g = jax.jit(jax.grad(lambda v: jnp.sum(jnp.square(module.apply(v, sets())))))(
     variables

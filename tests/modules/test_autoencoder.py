@@ -30,10 +30,10 @@ def run(model, variables, *args, **options):
   return jax.jit(functools.partial(model.apply, **options))(variables, *args)
 
 
-def test_it_decodes_what_it_encodes(rng):
+def test_it_decodes_what_it_encodes(rng, variables_of):
   x = jnp.asarray(rng.normal(size=(2, 4, 3)).astype(np.float32))
   model = build(3)
-  variables = jax.jit(model.init)(jax.random.key(0), x)
+  variables = variables_of(model, x)
   assert set(variables['params']) == {'input_encoder', 'decoder'}
   z = run(model, variables, x, method='encode')
   assert z.shape == (2, 5)
@@ -44,10 +44,10 @@ def test_it_decodes_what_it_encodes(rng):
   assert np.any(longer != out.set)
 
 
-def test_conditioned_on_the_input_it_decodes_beside_it(rng):
+def test_conditioned_on_the_input_it_decodes_beside_it(rng, variables_of):
   x = jnp.asarray(rng.normal(size=(2, 4, 3)).astype(np.float32))
   model = build(7, conditioned=True)
-  variables = jax.jit(model.init)(jax.random.key(0), x)
+  variables = variables_of(model, x)
   inner = variables['params']['decoder']['encoder']
   assert inner['hidden']['kernel'].shape == (7 + 3, 6)
   z = run(model, variables, x, method='encode')

@@ -67,9 +67,9 @@ def model():
   )
 
 
-def test_to_official_and_back_is_bitwise(model):
+def test_to_official_and_back_is_bitwise(model, variables_of):
   x = jnp.zeros((1, 4, 3))
-  params = jax.jit(model.init)(jax.random.key(0), x)['params']
+  params = variables_of(model, x)['params']
   state = official.to_official(params)
   assert {k: v.shape for k, v in state.items()} == SHAPES
   params = jax.tree.map(np.asarray, params)

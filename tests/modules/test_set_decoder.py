@@ -49,9 +49,9 @@ def z(rng):
   return jnp.asarray(rng.normal(size=(2, Z)).astype(np.float32))
 
 
-def test_module_decodes_its_encoder_s_energy(z):
+def test_module_decodes_its_encoder_s_energy(z, variables_of):
   module = decoder('fs', initial_set='learned', regularizer=0.1, grad_clip=0.5)
-  variables = init(module, z)
+  variables = variables_of(module, z)
   params = variables['params']
   assert set(params) == {'encoder', 'initial_set'}
   assert params['initial_set'].shape == (N, D)
@@ -67,9 +67,9 @@ def test_module_decodes_its_encoder_s_energy(z):
   np.testing.assert_allclose(run(module, variables, z), expected, rtol=1e-5)
 
 
-def test_zeros_start_at_zero(z):
+def test_zeros_start_at_zero(z, variables_of):
   module = decoder(initial_set='zeros', iterations=0)
-  np.testing.assert_array_equal(run(module, init(module, z), z), 0.0)
+  np.testing.assert_array_equal(run(module, variables_of(module, z), z), 0.0)
 
 
 def test_learned_set_is_shared_and_has_the_scale():
@@ -89,7 +89,7 @@ def test_learned_set_is_shared_and_has_the_scale():
   np.testing.assert_allclose(np.std(y), 0.3, rtol=0.1)
 
 
-def test_normal_set_is_fresh_noise_from_its_own_stream():
+def test_normal_set_is_fresh_noise_from_its_own_stream(variables_of):
   module = set_decoder.SetDecoder(
     set_encoders.SetEncoder(2, 2, pool='sum'),
     set_size=100,
@@ -97,7 +97,7 @@ def test_normal_set_is_fresh_noise_from_its_own_stream():
     iterations=0,
   )
   z = jnp.zeros((2, 2))
-  variables = init(module, z)
+  variables = variables_of(module, z)
   assert set(variables['params']) == {'encoder'}
 
   def start(seed):
@@ -112,10 +112,12 @@ def test_normal_set_is_fresh_noise_from_its_own_stream():
 
 
 @pytest.mark.parametrize('kind', set_decoder.INITIAL_SETS)
-def test_an_initial_set_can_be_given_whatever_the_kind(z, rng, kind):
+def test_an_initial_set_can_be_given_whatever_the_kind(
+  z, rng, kind, variables_of
+):
   module = decoder(initial_set=kind, iterations=0)
   given = jnp.asarray(rng.normal(size=(2, N, D)).astype(np.float32))
-  variables = init(module, z, initial_set=given)
+  variables = variables_of(module, z, initial_set=given)
   np.testing.assert_array_equal(
     run(module, variables, z, initial_set=given), given
   )
@@ -129,10 +131,10 @@ def test_given_sets_have_to_be_given(z):
     init(decoder(initial_set='given'), z)
 
 
-def test_known_features_change_the_result(z, rng):
+def test_known_features_change_the_result(z, rng, variables_of):
   module = decoder('fs', initial_set='zeros')
   known = jnp.asarray(rng.normal(size=(2, N, 2)).astype(np.float32))
-  variables = init(module, z, known_features=known)
+  variables = variables_of(module, z, known_features=known)
   kernel = variables['params']['encoder']['hidden']['kernel']
   assert kernel.shape == (D + 2, 6)
   one = run(module, variables, z, known_features=known)
@@ -141,10 +143,10 @@ def test_known_features_change_the_result(z, rng):
   assert np.all(np.any(one != other, axis=(1, 2)))
 
 
-def test_known_elements_change_the_result_and_stay_put(z, rng):
+def test_known_elements_change_the_result_and_stay_put(z, rng, variables_of):
   module = decoder('fs', initial_set='zeros')
   known = jnp.asarray(rng.normal(size=(2, 2, D)).astype(np.float32))
-  variables = init(module, z, known_elements=known)
+  variables = variables_of(module, z, known_elements=known)
   weight = variables['params']['encoder']['pool']['weight']
   assert weight.shape == (N + 2, Z)
 
@@ -164,10 +166,10 @@ def test_known_elements_change_the_result_and_stay_put(z, rng):
   )
 
 
-def test_the_result_is_differentiable_in_what_is_known(z, rng):
+def test_the_result_is_differentiable_in_what_is_known(z, rng, variables_of):
   module = decoder('fs', initial_set='zeros')
   known = jnp.asarray(rng.normal(size=(2, N, 2)).astype(np.float32))
-  variables = init(module, z, known_features=known)
+  variables = variables_of(module, z, known_features=known)
   g = jax.jit(
     jax.grad(
       lambda k: jnp.sum(module.apply(variables, z, known_features=k) ** 2)
@@ -176,9 +178,9 @@ def test_the_result_is_differentiable_in_what_is_known(z, rng):
   assert np.all(np.isfinite(g)) and np.any(g != 0)
 
 
-def test_evaluation_may_take_more_steps(z):
+def test_evaluation_may_take_more_steps(z, variables_of):
   module = decoder(initial_set='zeros', iterations=2)
-  variables = init(module, z)
+  variables = variables_of(module, z)
   longer = decoder(initial_set='zeros', iterations=9)
   more = run(module, variables, z, iterations=9)
   np.testing.assert_array_equal(more, run(longer, variables, z))
@@ -188,25 +190,25 @@ def test_evaluation_may_take_more_steps(z):
   np.testing.assert_allclose(many.trajectory[:3], few.trajectory, rtol=1e-6)
 
 
-def test_settings_reach_the_solver(z):
+def test_settings_reach_the_solver(z, variables_of):
   module = decoder(
     initial_set='zeros',
     optimizer=inner_step.GradientDescent(0.5, 0.0),
     projection=simplex.project_simplex,
     tolerance=1e3,
   )
-  variables = init(module, z)
+  variables = variables_of(module, z)
   out = run(module, variables, z, method='solve')
   np.testing.assert_array_equal(out.steps, 0)
   np.testing.assert_allclose(out.set, 1 / D, rtol=1e-6)
 
 
-def test_every_parameter_learns_without_a_look_inside(z):
+def test_every_parameter_learns_without_a_look_inside(z, variables_of):
   for gradient in (gradients.JacobianFree(), gradients.Unrolled()):
     module = decoder(
       'fs', initial_set='learned', regularizer=0.1, gradient=gradient
     )
-    variables = init(module, z)
+    variables = variables_of(module, z)
     g = jax.jit(jax.grad(lambda v, m=module: jnp.sum(m.apply(v, z) ** 2)))(
       variables
     )
@@ -214,8 +216,8 @@ def test_every_parameter_learns_without_a_look_inside(z):
       assert np.all(np.isfinite(leaf)) and np.any(leaf != 0)
 
 
-def test_stored_weights_refuse_another_set_size(z):
-  variables = init(decoder('fs', initial_set='zeros'), z)
+def test_stored_weights_refuse_another_set_size(z, variables_of):
+  variables = variables_of(decoder('fs', initial_set='zeros'), z)
   larger = decoder('fs', initial_set='zeros').clone(set_size=N + 1)
   with pytest.raises(
     ValueError, match='sets of 4 elements but the sets have 5'

@@ -30,10 +30,10 @@ def by_numpy(params, x, pool):
 
 
 @pytest.mark.parametrize('pool', set_encoders.POOLS)
-def test_parameters_and_values(rng, pool):
+def test_parameters_and_values(rng, pool, variables_of):
   x = rng.normal(size=(2, 4, 3)).astype(np.float32)
   module = encoder(pool=pool)
-  params = init(module, x)['params']
+  params = variables_of(module, x)['params']
   rows = {'fs': 4, 'rnfs': 16, 'fs_autodiff': 4}.get(pool)
   expected = {
     'hidden': {'kernel': (6 if pool == 'rnfs' else 3, 6), 'bias': (6,)},
@@ -65,10 +65,10 @@ def test_biases_start_as_in_pytorch(rng):
   np.testing.assert_array_equal(plain['hidden']['bias'], 0.0)
 
 
-def test_autodiff_sort_computes_the_same(rng):
+def test_autodiff_sort_computes_the_same(rng, variables_of):
   x = rng.normal(size=(2, 4, 3)).astype(np.float32)
   fast, slow = encoder(), encoder(pool='fs_autodiff')
-  variables = init(fast, x)
+  variables = variables_of(fast, x)
   np.testing.assert_allclose(
     jax.jit(slow.apply)(variables, x),
     jax.jit(fast.apply)(variables, x),
@@ -78,18 +78,18 @@ def test_autodiff_sort_computes_the_same(rng):
 
 
 @pytest.mark.parametrize('pool', ('fs', 'rnfs'))
-def test_piecewise_weights_serve_sets_of_any_size(rng, pool):
+def test_piecewise_weights_serve_sets_of_any_size(rng, pool, variables_of):
   module = encoder(pool=pool, pieces=3)
-  variables = init(module, jnp.zeros((1, 4, 3)))
+  variables = variables_of(module, jnp.zeros((1, 4, 3)))
   assert variables['params']['pool']['weight'].shape == (4, 5)
   for n in (1, 2, 7):
     x = jax.ShapeDtypeStruct((2, n, 3), jnp.float32)
     assert jax.eval_shape(module.apply, variables, x).shape == (2, 5)
 
 
-def test_stored_weights_refuse_sets_of_another_size():
+def test_stored_weights_refuse_sets_of_another_size(variables_of):
   module = encoder()
-  variables = init(module, jnp.zeros((1, 4, 3)))
+  variables = variables_of(module, jnp.zeros((1, 4, 3)))
   with pytest.raises(
     ValueError, match='sets of 4 elements but the sets have 5'
   ):
@@ -107,10 +107,10 @@ def test_unknown_pools_are_refused():
     encoder(pool='median').init(jax.random.key(0), jnp.zeros((1, 4, 3)))
 
 
-def test_encode_with_is_a_pure_function_of_the_parameters(rng):
+def test_encode_with_is_a_pure_function_of_the_parameters(rng, variables_of):
   x = jnp.asarray(rng.normal(size=(2, 4, 3)).astype(np.float32))
   module = encoder()
-  variables = init(module, x)
+  variables = variables_of(module, x)
   encode = set_encoders.encode_with(module)
   np.testing.assert_array_equal(
     jax.jit(encode)(variables['params'], x), jax.jit(module.apply)(variables, x)

@@ -253,8 +253,14 @@ def test_every_mode_points_the_right_way(name, mode):
     assert cosine > 0.3, (field, float(cosine))
 
 
-@pytest.mark.parametrize('name', ('encoder', 'encoder on the simplex'))
-@pytest.mark.parametrize('at,steps', (('penultimate', 4), ('final', 5)))
+@pytest.mark.parametrize(
+  'name,at,steps',
+  (
+    ('encoder', 'penultimate', 4),
+    ('encoder', 'final', 5),
+    ('encoder on the simplex', 'penultimate', 4),
+  ),
+)
 def test_jacobian_free_equals_its_formula(name, at, steps):
   """`-vᵀ ∂F/∂(θ, z)` at the right step of an unfinished optimisation."""
   problem = PROBLEMS[name]()
