@@ -4,18 +4,20 @@
       --config=configs/class_numbering.py:model=idspn,samples=640
 
 Arguments after the colon, all optional:
+  setting   paper (default), or reduced for two CPU cores
   model     idspn (default), dspn, deep_sets, transformer, transformer_pe,
             transformer_random_pe, bilstm
   samples   training sets: 640 (default), 6400 or 64000 in the paper
   classes   4 (default) or 8; with 8, each set draws from 4 of them
-  n         elements per set; 64 in the paper
+  n         elements per set; 64 in the paper, 16 reduced
   T         inner steps of iDSPN and DSPN; 20 in the paper
   permute   1 permutes every training set anew, the paper's data augmentation
-  seed      default 0
+  seed      default 0; another seed draws other data, too
 
-The paper's setting takes 50,000 steps, which is a GPU's work. The last step is
-tested, on 6,400 fresh sets; the paper tests the step of best validation
-accuracy, on 64,000.
+Every 500 steps the set accuracy on the validation data is taken; the step at
+which it was highest is tested, on 64,000 sets. The paper's setting takes 50,000
+steps, which is a GPU's work; expect 97 ± 1 % of iDSPN and 89 ± 3 % of DSPN
+(Table 2). All models, and the tables: `python -m experiments.reproduce`.
 """
 
 import ml_collections
@@ -36,6 +38,7 @@ _WIDTHS = {
   'bilstm': 64,
 }
 _DEFAULTS = {
+  'setting': 'paper',
   'model': 'idspn',
   'samples': 640,
   'classes': 4,
@@ -44,18 +47,24 @@ _DEFAULTS = {
   'permute': 0,
   'seed': 0,
 }
+SETTINGS = ('paper', 'reduced')
 
 
 def get_config(arguments: str = '') -> ml_collections.ConfigDict:
-  """Returns the paper's setting."""
+  """Returns the paper's setting, or a smaller one."""
   given = run_config.parse_arguments(arguments, _DEFAULTS)
+  model.choice(given['setting'], 'setting', SETTINGS)
   model.choice(given['model'], 'model', class_numbering.MODELS)
+  reduced = given['setting'] == 'reduced'
+  if reduced:
+    given = run_config.parse_arguments(arguments, {**_DEFAULTS, 'n': 16})
   config = run_config.default_config()
   config.task = 'class_numbering'
   config.model_name = given['model']
   config.seed = given['seed']
   config.steps = 50_000
-  config.eval_every = 500
+  config.eval_every = config.checkpoint_every = 500
+  config.eval_batch_size = 640
   config.data = ml_collections.ConfigDict(
     {
       'set_size': given['n'],
@@ -65,7 +74,8 @@ def get_config(arguments: str = '') -> ml_collections.ConfigDict:
         given['classes'], data_lib.PAPER_DISTINCT_CLASSES
       ),
       'num_train': given['samples'],
-      'num_test': 6_400,
+      'num_validation': 6_400,
+      'num_test': 64_000,
       'permute': bool(given['permute']),
     }
   )
@@ -80,5 +90,16 @@ def get_config(arguments: str = '') -> ml_collections.ConfigDict:
     config.model.update({'gradient': 'unrolled', 'momentum': 0.0})
   else:
     config.model.grad_clip = 40.0
+  if reduced:
+    _reduce(config)
   config.lock()
   return config
+
+
+def _reduce(config):
+  """Narrower models, fewer steps, less data to validate and test on."""
+  config.model.hidden_dim = config.model.latent_dim = 64
+  config.steps = 8_000
+  config.learning_rate = 3e-3
+  config.data.num_validation = 640
+  config.data.num_test = 6_400

@@ -2,11 +2,13 @@
 
     python -m experiments.benchmark --suite=train_step --set_size=16 \
       --set_dim=8 --iterations=20 --gradient=jacobian_free --json=FILE
+    python -m experiments.benchmark --suite=train_step --task=numbering
     python -m experiments.benchmark --suite=memory --json=FILE
 
 `train_step` times a step against the same step whose FSPool is plain
 `jnp.sort` under autodiff, in turn. `memory` prints the compiler's peak memory
-of a step for every gradient mode at T = 10, 20, 40, 80, 160.
+of a step for every gradient mode at T = 10, 20, 40, 80, 160. The task is random
+multisets (Section 4.2), or class numbering in the paper's size (Section 4.1).
 """
 
 import json
@@ -16,38 +18,71 @@ from absl import flags
 import ml_collections
 
 from experiments import command_line
+from idspn_jax import errors
 
 _SUITE = flags.DEFINE_enum(
   'suite', 'train_step', ['train_step', 'memory'], 'What to measure.'
 )
 _JSON = flags.DEFINE_string('json', None, 'File to write the figures to.')
+_DEFAULTS = {
+  'multisets': {'set_size': 16, 'set_dim': 8, 'hidden_dim': 512},
+  'numbering': {'set_size': 64, 'num_classes': 4, 'hidden_dim': 256},
+}
+_TASK = flags.DEFINE_enum(
+  'task', 'multisets', list(_DEFAULTS), 'Which experiment.'
+)
 _SIZES = {
-  name: flags.DEFINE_integer(name, default, text, lower_bound=1)
-  for name, default, text in (
-    ('set_size', 16, 'Elements per set.'),
-    ('set_dim', 8, 'Features per element.'),
-    ('iterations', 20, 'Inner steps (train_step).'),
-    ('batch_size', 128, 'Sets per batch.'),
-    ('hidden_dim', 512, 'Width of the set encoders, and latent size.'),
-    ('repeats', 7, 'Counted steps (train_step).'),
+  name: flags.DEFINE_integer(name, None, text, lower_bound=1)
+  for name, text in (
+    ('set_size', 'Elements per set; default 16, numbering 64.'),
+    ('set_dim', 'Features per element (multisets); default 8.'),
+    ('num_classes', 'Classes (numbering); default 4.'),
+    ('hidden_dim', 'Width and latent size; default 512, numbering 256.'),
   )
 }
+_ITERATIONS = flags.DEFINE_integer(
+  'iterations', 20, 'Inner steps (train_step).', lower_bound=1
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+  'batch_size', 128, 'Sets per batch.', lower_bound=1
+)
+_REPEATS = flags.DEFINE_integer(
+  'repeats', 7, 'Counted steps (train_step).', lower_bound=1
+)
 _GRADIENT = flags.DEFINE_string('gradient', 'jacobian_free', 'Gradient mode.')
 _MOMENTUM = flags.DEFINE_float('momentum', 0.9, 'Inner momentum.')
 _POOL = flags.DEFINE_string('pool', 'fs', 'Pooling of the inner encoder.')
 _MEMORY_ITERATIONS = (10, 20, 40, 80, 160)
 
 
+def _sizes():
+  sizes = dict(_DEFAULTS[_TASK.value])
+  for name, flag in _SIZES.items():
+    if flag.value is not None and name not in sizes:
+      raise errors.UserError(f'--{name} has no meaning for {_TASK.value}.')
+    if flag.value is not None:
+      sizes[name] = flag.value
+  return sizes
+
+
 def _config(pool: str) -> ml_collections.ConfigDict:
+  from configs import class_numbering
   from configs import random_multisets
 
-  config = random_multisets.get_config()
-  size = {name: flag.value for name, flag in _SIZES.items()}
-  config.data.set_size, config.data.set_dim = size['set_size'], size['set_dim']
-  config.data.num_train = config.batch_size = size['batch_size']
+  if _TASK.value == 'numbering':
+    unrolled = _GRADIENT.value.startswith('unrolled')
+    model = 'dspn' if unrolled else 'idspn'
+    config = class_numbering.get_config(f'model={model}')
+    config.data.num_validation = 1
+  else:
+    config = random_multisets.get_config()
+  sizes = _sizes()
+  width = sizes.pop('hidden_dim')
+  config.model.hidden_dim = config.model.latent_dim = width
+  config.data.update(sizes)
+  config.data.num_train = config.batch_size = _BATCH_SIZE.value
   config.data.num_test = 1
-  config.model.hidden_dim = config.model.latent_dim = size['hidden_dim']
-  config.model.iterations = size['iterations']
+  config.model.iterations = _ITERATIONS.value
   config.model.gradient, config.model.momentum = (
     _GRADIENT.value,
     _MOMENTUM.value,
@@ -59,7 +94,7 @@ def _config(pool: str) -> ml_collections.ConfigDict:
 def _train_step(benchmarks):
   names = (_POOL.value, 'fs_autodiff')
   steps = [benchmarks.CompiledStep(_config(name)) for name in names]
-  ours, sort = benchmarks.time_side_by_side(steps, _SIZES['repeats'].value)
+  ours, sort = benchmarks.time_side_by_side(steps, _REPEATS.value)
   ratio = statistics.median(sort) / statistics.median(ours)
   print(f'{"pool":14}{"median ms":>10}{"min ms":>10}')
   for name, found in zip(names, (ours, sort), strict=True):

@@ -24,15 +24,23 @@ _DATA = flags.DEFINE_string(
 )
 
 
-def _iterations(trained_with):
+def _iterations(run):
+  if not run.task.iterates:
+    if _ITERATIONS.value:
+      raise errors.UserError('This model has no inner steps; no --iterations.')
+    return [None]
   if not _ITERATIONS.value:
+    trained_with = run.config.model.iterations
     return sorted({max(1, trained_with * f // 2) for f in (1, 2, 4, 8)})
   try:
-    return sorted({int(text) for text in _ITERATIONS.value})
+    counts = sorted({int(text) for text in _ITERATIONS.value})
   except ValueError as e:
     raise errors.UserError(
       f'--iterations needs integers like 5,10,20; got {_ITERATIONS.value}.'
     ) from e
+  if counts[0] < 1:
+    raise errors.UserError(f'--iterations must be positive; got {counts[0]}.')
+  return counts
 
 
 def main(argv):
@@ -44,10 +52,7 @@ def main(argv):
   if not _WORKDIR.value:
     raise errors.UserError('Say which run to evaluate: --workdir=DIR.')
   run = reports.load_run(_WORKDIR.value, _STEP.value, _DATA.value)
-  counts = _iterations(run.config.model.iterations)
-  if counts[0] < 1:
-    raise errors.UserError(f'--iterations must be positive; got {counts[0]}.')
-  table = reports.evaluate_at(run, counts)
+  table = reports.evaluate_at(run, _iterations(run))
   print(reports.format_table(table))
   for path in reports.save(run, table, _FIGURES.value):
     print(f'Saved {path}')

@@ -21,7 +21,7 @@ ALLOWED = {
   'losses': {'ops'},
   'metrics': {'ops'},
   'data': set(),
-  'figures': {'data'},
+  'figures': {'data', 'metrics'},
   'interop': {'losses', 'modules', 'ops', 'solvers'},
   'tasks': {
     'data',

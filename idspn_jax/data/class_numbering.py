@@ -7,7 +7,7 @@ which inputs and targets follow.
 
 import numpy as np
 
-_SPLITS = ('train', 'validation', 'test')
+SPLITS = ('train', 'validation', 'test')
 # How many classes occur in one set of the paper's eight-class setting.
 PAPER_DISTINCT_CLASSES = 4
 
@@ -38,8 +38,8 @@ def class_labels(
     ValueError: if there are more classes than elements, more distinct classes
       than classes, or the split is unknown.
   """
-  if split not in _SPLITS:
-    raise ValueError(f'Unknown split {split!r}; choose one of {_SPLITS}.')
+  if split not in SPLITS:
+    raise ValueError(f'Unknown split {split!r}; choose one of {SPLITS}.')
   if not 1 <= num_classes <= set_size:
     raise ValueError(
       f'Sets of {set_size} elements need between 1 and {set_size} classes; '
@@ -51,7 +51,7 @@ def class_labels(
       f'distinct_classes must be between 1 and {num_classes} (the number of '
       f'classes); got {distinct}.'
     )
-  rng = np.random.default_rng([seed, _SPLITS.index(split)])
+  rng = np.random.default_rng([seed, SPLITS.index(split)])
   labels = rng.integers(0, distinct, (count, set_size))
   if distinct < num_classes:
     chosen = np.argsort(rng.random((count, num_classes)), axis=-1)

@@ -15,11 +15,11 @@ import numpy as np
 
 from idspn_jax import errors
 from idspn_jax.interop import official
+from idspn_jax.losses import class_matching
 from idspn_jax.losses import set_losses
 from idspn_jax.modules import autoencoder
 from idspn_jax.modules import set_decoder
 from idspn_jax.modules import set_encoders
-from idspn_jax.ops import cost_matrix
 from idspn_jax.ops import simplex
 from idspn_jax.solvers import energy as energy_lib
 from idspn_jax.solvers import gradients
@@ -146,13 +146,9 @@ def _batch_loss(config, arrays, output):
   target = jnp.asarray(arrays['target'])
   if config['task'] == 'autoencode':
     return jnp.mean(set_losses.hungarian_loss(output, target))
-  classes = jnp.asarray(arrays['input'])
-
-  def cost(prediction, target):
-    plain = cost_matrix.l2_cost(prediction, target)
-    return cost_matrix.forbid_class_mixing(plain, classes, classes)
-
-  return jnp.mean(set_losses.hungarian_loss(output, target, cost=cost))
+  classes = jnp.argmax(jnp.asarray(arrays['input']), axis=-1)
+  losses, _ = class_matching.class_matched_loss(output, target, classes)
+  return jnp.mean(losses)
 
 
 def _inner_step(config, arrays, decoder, params, decoded):

@@ -77,24 +77,3 @@ def cross_entropy_cost(logits: jax.Array, target: jax.Array) -> jax.Array:
   _pairs(logits, target)
   log_p = jax.nn.log_softmax(logits, axis=-1)
   return -jnp.einsum('...nd,...md->...nm', log_p, target)
-
-
-def forbid_class_mixing(
-  cost: jax.Array,
-  prediction_classes: jax.Array,
-  target_classes: jax.Array,
-  penalty: float = 1000.0,
-) -> jax.Array:
-  """Adds a penalty wherever two elements have different classes (Section 4.1).
-
-  Args:
-    cost: `(..., N, M)`.
-    prediction_classes: one-hot classes, `(..., N, K)`.
-    target_classes: one-hot classes, `(..., M, K)`.
-    penalty: what a pair of different classes costs extra.
-
-  Returns:
-    Costs, `(..., N, M)`.
-  """
-  same = jnp.einsum('...nk,...mk->...nm', prediction_classes, target_classes)
-  return cost + penalty * (1.0 - same)

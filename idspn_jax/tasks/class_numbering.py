@@ -11,6 +11,8 @@ import numpy as np
 from idspn_jax import errors
 from idspn_jax.data import class_numbering
 from idspn_jax.losses import class_matching
+from idspn_jax.metrics import equivariance
+from idspn_jax.metrics import numbering_errors
 from idspn_jax.metrics import set_accuracy
 from idspn_jax.modules import autoencoder
 from idspn_jax.modules import deep_sets
@@ -32,6 +34,9 @@ _BASELINES: dict[str, Callable] = {
   'bilstm': lstm.BidirectionalLSTM,
 }
 MODELS = (*_BASELINES, *DECODERS)
+# Of the measured equivariance: test sets, permutations of each, and what the
+# rounding of float32 may add up to.
+_EXAMPLES, _PERMUTATIONS, _ROUNDING = 4, 16, 1e-3
 
 
 def build_model(
@@ -68,27 +73,38 @@ class ClassNumbering(task.Task):
   """Numbers the elements of each class of an input multiset."""
 
   headline = 'set_accuracy'
+  selection = 'set_accuracy'
 
   def __init__(self, config):
     """Samples the data and builds the model; see `Task`."""
     super().__init__(config)
     data = config.data
-    for name in ('set_size', 'num_classes', 'num_train', 'num_test'):
+    for name in (
+      'set_size',
+      'num_classes',
+      *(f'num_{s}' for s in class_numbering.SPLITS),
+    ):
       model.positive(data[name], f'data.{name}')
+    if config.batch_size > data.num_train:
+      raise errors.UserError(
+        f'batch_size is {config.batch_size} but there are only '
+        f'{data.num_train} sets to train on; lower --config.batch_size.'
+      )
     self.model = build_model(config.model_name, config.model, data.set_size)
-    self.cost = 'l2' if config.model_name in DECODERS else 'cross_entropy'
+    self.iterates = config.model_name in DECODERS
+    self.cost = 'l2' if self.iterates else 'cross_entropy'
     try:
-      self.train, self.test = (
-        class_numbering.class_labels(
-          count,
+      self.classes = {
+        split: class_numbering.class_labels(
+          data[f'num_{split}'],
           data.set_size,
           data.num_classes,
           config.seed,
           split,
           data.distinct_classes or None,
         )
-        for count, split in ((data.num_train, 'train'), (data.num_test, 'test'))
-      )
+        for split in class_numbering.SPLITS
+      }
     except ValueError as e:
       raise errors.UserError(f'config.data: {e}') from e
 
@@ -96,7 +112,9 @@ class ClassNumbering(task.Task):
     """See `Task.init`."""
     names = ('params', 'initial_set', 'positions')
     rngs = dict(zip(names, jax.random.split(key, 3), strict=True))
-    return self.model.init(rngs, self._one_hot(self.test[:1]))['params']
+    return self.model.init(rngs, self._one_hot(self.classes['test'][:1]))[
+      'params'
+    ]
 
   def _one_hot(self, classes):
     return jax.nn.one_hot(classes, self.config.data.num_classes)
@@ -105,7 +123,10 @@ class ClassNumbering(task.Task):
     """See `Task.train_batches`."""
     config = self.config
     batches = task.shuffled_batches(
-      {'classes': self.train}, config.batch_size, config.seed, first_step
+      {'classes': self.classes['train']},
+      config.batch_size,
+      config.seed,
+      first_step,
     )
     for step, batch in enumerate(batches, first_step):
       classes = batch['classes']
@@ -114,22 +135,45 @@ class ClassNumbering(task.Task):
         classes = class_numbering.permuted(classes, rng)
       yield {'classes': classes, 'numbers': class_numbering.numbering(classes)}
 
-  def eval_batches(self):
+  def eval_batches(self, split='test'):
     """See `Task.eval_batches`."""
+    classes = self.classes[split]
     arrays = {
-      'classes': self.test,
-      'numbers': class_numbering.numbering(self.test),
+      'classes': classes,
+      'numbers': class_numbering.numbering(classes),
     }
-    size = min(self.config.eval_batch_size, len(self.test))
+    size = min(self.config.eval_batch_size, len(classes))
     return task.padded_batches(arrays, size)
 
-  def predict(self, params, classes, key, iterations=None):
-    """Returns scores for every element and number, `(B, N, N)`."""
+  def predict(self, params, classes, key, iterations=None, initial_set=None):
+    """Scores every number for every element.
+
+    Args:
+      params: parameters.
+      classes: class of every element, `(B, N)`, integers below K.
+      key: for sampled initial sets and positions.
+      iterations: inner steps, or None for the configured number.
+      initial_set: start of iDSPN and DSPN, `(N, N)` or `(B, N, N)`, instead of
+        a sampled one.
+
+    Returns:
+      Scores, `(B, N, N)`: probabilities of iDSPN and DSPN, logits of others.
+
+    Raises:
+      ValueError: if the sets have another size than the model's.
+    """
+    size = self.config.data.set_size
+    if classes.ndim != 2 or classes.shape[1] != size:
+      raise ValueError(
+        f'classes need shape (B, {size}), one label per element of sets of '
+        f'size {size}; got {classes.shape}.'
+      )
     set_key, position_key = jax.random.split(key)
     rngs = {'initial_set': set_key, 'positions': position_key}
     options = {}
-    if self.config.model_name in DECODERS:
+    if self.iterates:
       options['iterations'] = iterations
+      options['initial_set'] = initial_set
     return self.model.apply(
       {'params': params}, self._one_hot(classes), rngs=rngs, **options
     )
@@ -175,14 +219,81 @@ class ClassNumbering(task.Task):
     # Here, because only drawing needs matplotlib.
     from idspn_jax.figures import numbering
 
-    classes = self.test[:256]
-    predicted = {
-      t: np.argmax(self.predict(params, jnp.asarray(classes), key, t), -1)
-      for t in iterations
-    }
-    path = os.path.join(directory, 'numbering.png')
-    return [
-      numbering.draw_worst_numbering(
-        classes, predicted, self.config.data.num_classes, path
+    classes = self.classes['test'][:256]
+    worst = {}
+    for t in iterations:
+      scores = self.predict(params, jnp.asarray(classes), key, t)
+      label = 'prediction' if t is None else f'T = {t}'
+      worst[label] = numbering_errors.worst_numbering(
+        classes, np.argmax(scores, axis=-1), self.config.data.num_classes
       )
-    ]
+    path = os.path.join(directory, 'numbering.png')
+    return [numbering.draw_numberings(worst, path)]
+
+  def equivariance(self, params, key):
+    """Measures how far the model is from Definitions 1 and 2 of Section 2.2.
+
+    Some test sets are given to the model under random permutations, and the
+    scores compared. The noise of a model stays where it is while the input is
+    permuted. The noise of iDSPN and DSPN is no part of the function that they
+    approximate but a start of its minimisation: here they start from equal
+    elements, so that nothing but FSPool can tell equal elements apart.
+
+    Args:
+      params: parameters.
+      key: for sampled positions.
+
+    Returns:
+      For 'set' and 'multiset': `error`, the largest difference of two scores
+      relative to the largest score, and whether the law `holds`, up to
+      rounding.
+    """
+    size = self.config.data.set_size
+    start = jnp.full((size, size), 1.0 / size) if self.iterates else None
+
+    @jax.jit
+    def function(one_hot):
+      def one(x):
+        classes = jnp.argmax(x, axis=-1)[None]
+        return self.predict(params, classes, key, initial_set=start)[0]
+
+      # Mapped, so that all sets of a batch meet the same noise.
+      return jax.vmap(one)(one_hot)
+
+    permutations = equivariance.random_permutations(size, _PERMUTATIONS)
+    found = {}
+    for name, law in (
+      ('set', equivariance.set_equivariance_error),
+      ('multiset', equivariance.multiset_equivariance_error),
+    ):
+      error = 0.0
+      for classes in self.classes['test'][:_EXAMPLES]:
+        one_hot = np.asarray(self._one_hot(classes))
+        largest = float(np.max(np.abs(function(one_hot[None]))))
+        error = max(error, law(function, one_hot, permutations) / largest)
+      found[name] = {'error': error, 'holds': error <= _ROUNDING}
+    return found
+
+  def worst_numbering(self, params, key):
+    """Finds the test set with most wrong numbers.
+
+    Args:
+      params: parameters.
+      key: for sampled initial sets and positions.
+
+    Returns:
+      Its predicted `numbering_errors.Numbering`.
+    """
+    predict = jax.jit(self.predict)
+    classes, predictions = [], []
+    for i, (batch, weight) in enumerate(self.eval_batches('test')):
+      given = batch['classes']
+      found = predict(params, given, jax.random.fold_in(key, i))
+      predicted = np.argmax(found, axis=-1)
+      classes.append(given[weight > 0])
+      predictions.append(predicted[weight > 0])
+    return numbering_errors.worst_numbering(
+      np.concatenate(classes),
+      np.concatenate(predictions),
+      self.config.data.num_classes,
+    )

@@ -81,8 +81,9 @@ class OwnSets(task.Task):
       self.train, config.batch_size, config.seed, first_step
     )
 
-  def eval_batches(self):
+  def eval_batches(self, split='test'):
     """See `Task.eval_batches`."""
+    del split  # Nothing is selected: all that is held out is to test.
     size = min(self.config.eval_batch_size, len(self.test['size']))
     return task.padded_batches(self.test, size)
 

@@ -51,8 +51,9 @@ class RandomMultisets(task.Task):
       first_step,
     )
 
-  def eval_batches(self):
+  def eval_batches(self, split='test'):
     """See `Task.eval_batches`."""
+    del split  # Nothing is selected: all that is held out is to test.
     size = min(self.config.eval_batch_size, len(self.test))
     return task.padded_batches({'input': self.test}, size)
 

@@ -21,9 +21,15 @@ class Task(abc.ABC):
   Attributes:
     config: the experiment's configuration.
     headline: the metric to quote, a key of what `metrics` returns.
+    selection: the metric whose highest value on the split 'validation' picks
+      the parameters to test; None tests the last ones.
+    iterates: whether the model takes inner steps, so that their number may be
+      changed.
   """
 
   headline = 'loss'
+  selection: str | None = None
+  iterates: bool = True
 
   def __init__(self, config: ml_collections.ConfigDict):
     """Prepares data and model.
@@ -49,10 +55,15 @@ class Task(abc.ABC):
     """
 
   @abc.abstractmethod
-  def eval_batches(self) -> Iterator[tuple[Batch, np.ndarray]]:
-    """Yields the evaluation data once: batches of one size, and weights `(B,)`.
+  def eval_batches(
+    self, split: str = 'test'
+  ) -> Iterator[tuple[Batch, np.ndarray]]:
+    """Yields held-out data once: batches of one size, and weights `(B,)`.
 
     Weight 0 marks examples that only fill up the last batch.
+
+    Args:
+      split: 'test', or 'validation' if the task selects.
     """
 
   @abc.abstractmethod
@@ -83,7 +94,7 @@ class Task(abc.ABC):
     self,
     params: Params,
     key: jax.Array,
-    iterations: Sequence[int],
+    iterations: Sequence[int | None],
     directory: str,
   ) -> list[str]:
     """Draws evaluation examples at several step counts; returns the files."""

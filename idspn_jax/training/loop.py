@@ -1,8 +1,14 @@
-"""Trains a task, evaluates it, and can be stopped and resumed at any time."""
+"""Trains a task, evaluates it, and can be stopped and resumed at any time.
 
+Runs that differ in their seeds alone can train in lockstep: one compiled
+program advances them all, while each keeps its own records and checkpoints, as
+if it had been alone.
+"""
+
+from collections.abc import Sequence
 import contextlib
+import itertools
 import json
-import os
 import signal
 import sys
 import time
@@ -15,10 +21,9 @@ import numpy as np
 import tqdm
 
 from idspn_jax import errors
-from idspn_jax.tasks import registry
-from idspn_jax.training import checkpoints
 from idspn_jax.training import evaluation
-from idspn_jax.training import records
+from idspn_jax.training import lockstep as lockstep_lib
+from idspn_jax.training import run as run_lib
 from idspn_jax.training import run_config
 from idspn_jax.training import state as state_lib
 
@@ -58,33 +63,6 @@ class _StopRequest:
       signal.signal(number, handler)
 
 
-def _make_workdir(workdir):
-  if not workdir:
-    raise errors.UserError('Give the run a directory: --workdir=DIR.')
-  try:
-    os.makedirs(os.path.join(workdir, 'checkpoints'), exist_ok=True)
-  except OSError as e:
-    raise errors.UserError(f'Cannot create --workdir={workdir}: {e}.') from e
-
-
-def _prepare_workdir(config, workdir):
-  """Checks that the directory is this run's, and notes its settings."""
-  path = os.path.join(workdir, 'config.json')
-  content = json.loads(config.to_json())
-  if os.path.exists(path):
-    with open(path, encoding='utf-8') as f:
-      changed = run_config.differences(json.load(f), content)
-    if changed:
-      raise errors.UserError(
-        f'{workdir} holds a run with another config ({"; ".join(changed)}); '
-        'use another --workdir or the same settings.'
-      )
-  records.write_json(path, content)
-  records.write_json(
-    os.path.join(workdir, 'environment.json'), records.provenance()
-  )
-
-
 def _progress(first, steps):
   interval = 0.2 if sys.stderr.isatty() else 30.0
   return tqdm.tqdm(
@@ -97,72 +75,123 @@ def _progress(first, steps):
   )
 
 
-class _Run:
-  """One call of `train_and_evaluate`, taken apart."""
+class _Crew:
+  """Runs that stand at the same step and advance in lockstep."""
 
-  def __init__(self, task, config, workdir, saved):
-    self.config = config
-    self.saved = saved
-    self.task = task
-    self.parallel = state_lib.DataParallel(config.batch_size)
-    self.evaluate = evaluation.Evaluator(self.task, config.seed)
-    _prepare_workdir(config, workdir)
-    state = state_lib.init_state(self.task, config)
-    self.state = self.parallel.replicate(state)
-    self.first = saved.latest() or 0
-    if self.first:
-      self.state = saved.restore(self.first, self.state)
-      logging.info('Resuming at step %d.', self.first)
-    if self.first > config.steps:
-      raise errors.UserError(
-        f'{workdir} has a checkpoint of step {self.first}, beyond '
-        f'config.steps={config.steps}.'
-      )
-    self.log = records.ScalarLog(workdir, self.first)
+  def __init__(self, runs):
+    self.runs = runs
+    self.config = runs[0].config
+    self.first = runs[0].first
+    self.lockstep = lockstep_lib.Lockstep(len(runs))
+    self.parallel = state_lib.DataParallel(self.config.batch_size, len(runs))
+    self.evaluate = evaluation.Evaluator(*(run.task for run in runs))
+    self.keep_best = jax.jit(self.lockstep.map(state_lib.keep_best))
+    states = self.lockstep.stack([run.state for run in runs])
+    self.state = self.parallel.replicate(states)
     self.train_seconds = 0.0
+    self.timed_steps = 0
     self.compiled = None
 
   def batches(self):
-    batches = self.task.train_batches(self.first)
-    return (self.parallel.shard(batch) for batch in batches)
+    """Yields placed batches, those of all seeds stacked."""
+    batches = (run.task.train_batches(self.first) for run in self.runs)
+    for batch in zip(*batches, strict=True):
+      yield self.parallel.shard(self.lockstep.stack(batch))
 
-  def compile(self, batch):
-    step = state_lib.make_train_step(self.task, self.config)
-    self.compiled = self.parallel.compile(step, self.state, batch)
+  def compile(self):
+    """Compiles the step; returns whether it fits into the memory."""
+    step = state_lib.make_train_step(self.runs[0].task, self.config)
+    self.compiled = self.parallel.compile(
+      self.lockstep.map(step), self.state, next(self.batches())
+    )
+    peak = state_lib.peak_bytes(self.compiled)
+    return peak <= lockstep_lib.memory_limit()
+
+  def all_diverged(self, step, scalars):
+    """Notes whose loss or gradient is not finite; true if no run is left."""
+    found = jax.device_get([scalars['loss'], scalars['gradient_norm']])
+    finite = np.atleast_1d(np.all(np.isfinite(found), axis=0))
+    for run, good in zip(self.runs, finite, strict=True):
+      if not good and run.diverged_at is None:
+        run.diverged_at = step
+        logging.warning('%s: diverged at step %d.', run.workdir, step)
+    return all(run.diverged_at is not None for run in self.runs)
 
   def report(self, step, scalars, seconds, bar):
-    """Logs training scalars."""
-    values = {f'train/{k}': float(v) for k, v in scalars.items()}
-    values['train/steps_per_second'] = self.config.log_every / seconds
-    self.log.write(step, values)
-    bar.set_postfix(loss=f'{values["train/loss"]:.3g}', refresh=False)
+    """Logs training scalars, those of a diverged run for the last time."""
+    self.train_seconds += seconds
+    self.timed_steps += self.config.log_every
+    scalars = self.lockstep.unstack(jax.device_get(scalars))
+    for run, own in zip(self.runs, scalars, strict=True):
+      if run.diverged_at in (None, step):
+        rate = self.config.log_every / seconds
+        run.write(step, 'train', {**own, 'steps_per_second': rate})
+    losses = ' '.join(f'{float(own["loss"]):.3g}' for own in scalars)
+    bar.set_postfix_str(f'loss={losses}', refresh=False)
 
-  def report_evaluation(self, step):
-    metrics = self.evaluate(self.state.params)
-    self.log.write(step, {f'eval/{k}': v for k, v in metrics.items()})
+  def hand_back(self):
+    """Gives every run its own state."""
+    states = self.lockstep.unstack(self.state)
+    for run, state in zip(self.runs, states, strict=True):
+      run.state = state
+
+  def save(self, step):
+    """Saves every run that has not diverged."""
+    self.hand_back()
+    for run in self.runs:
+      if run.diverged_at is None:
+        run.saved.save(step, run.state)
+
+  def validate(self, step):
+    """Evaluates on the way; remembers the best parameters if that counts."""
+    selection = self.runs[0].task.selection
+    split = 'test' if selection is None else 'validation'
+    metrics = self.evaluate(self.state.params, split)
+    values = []
+    for run, own in zip(self.runs, metrics, strict=True):
+      values.append(np.float32(-np.inf))
+      if run.diverged_at is None:
+        run.write(step, 'eval', own)
+        values[-1] = np.float32(own.get(selection, -np.inf))
+    if selection is not None:
+      value = self.lockstep.stack([np.asarray(value) for value in values])
+      self.state = self.keep_best(self.state, value)
+
+  def test(self, step):
+    """Returns every run's metrics on the test data, where there are any."""
+    metrics = self.evaluate(self.state.selected, 'test')
+    for i, run in enumerate(self.runs):
+      if run.diverged_at is None or run.has_selected:
+        prefix = 'eval' if run.task.selection is None else 'test'
+        run.write(step, prefix, metrics[i])
+      else:
+        metrics[i] = {}
     return metrics
 
+  def costs(self):
+    """Time and memory of the steps just taken, of all seeds together."""
+    if self.compiled is None:
+      return {}
+    return {
+      'seconds_per_step': (
+        self.train_seconds / self.timed_steps if self.timed_steps else None
+      ),
+      'peak_bytes': state_lib.peak_bytes(self.compiled),
+      'seeds_in_lockstep': len(self.runs),
+    }
 
-def _diverged(scalars):
-  """Whether a step's loss or gradient is not finite."""
-  found = jax.device_get([scalars['loss'], scalars['gradient_norm']])
-  return not np.all(np.isfinite(found))
 
-
-def _train(run, stop):
-  """Steps until done, asked to stop, or diverged; returns (step, diverged)."""
-  config = run.config
-  step, scalars = run.first, None
+def _advance(crew, stop):
+  """Steps until done, asked to stop, or all diverged; returns the step."""
+  config = crew.config
+  step, scalars = crew.first, None
   on_cpu = jax.default_backend() == 'cpu'
-  with _progress(run.first, config.steps) as bar:
+  with _progress(crew.first, config.steps) as bar:
     since = time.perf_counter()
-    for batch in run.batches():
+    for batch in crew.batches():
       if step >= config.steps or stop.received:
         break
-      if run.compiled is None:
-        run.compile(batch)
-        since = time.perf_counter()
-      run.state, scalars = run.compiled(run.state, batch)
+      crew.state, scalars = crew.compiled(crew.state, batch)
       if on_cpu:
         # Host callbacks and queued steps share the CPU's threads.
         jax.block_until_ready(scalars)
@@ -171,20 +200,95 @@ def _train(run, stop):
       if step % config.log_every == 0:
         jax.block_until_ready(scalars)
         seconds = time.perf_counter() - since
-        run.train_seconds += seconds
-        run.report(step, scalars, seconds, bar)
-        if _diverged(scalars):
-          return step, True
+        lost = crew.all_diverged(step, scalars)
+        crew.report(step, scalars, seconds, bar)
+        if lost:
+          return step
         since = time.perf_counter()
-      pause = time.perf_counter()
-      if step % config.checkpoint_every == 0:
-        if _diverged(scalars):
-          return step, True
-        run.saved.save(step, run.state)
-      if step % config.eval_every == 0 and step < config.steps:
-        run.report_evaluation(step)
-      since += time.perf_counter() - pause
-  return step, scalars is not None and _diverged(scalars)
+      evaluates = step % config.eval_every == 0 and step < config.steps
+      saves = step % config.checkpoint_every == 0
+      if evaluates or saves:
+        pause = time.perf_counter()
+        if crew.all_diverged(step, scalars):
+          return step
+        # In this order, so that a checkpoint knows of its own validation.
+        if evaluates:
+          crew.validate(step)
+        if saves:
+          crew.save(step)
+        since += time.perf_counter() - pause
+  if scalars is not None:
+    crew.all_diverged(step, scalars)
+  return step
+
+
+def _train(runs, stop):
+  """Trains as many runs in lockstep as fit into the memory."""
+  crew = _Crew(runs)
+  if crew.first < crew.config.steps and not crew.compile() and len(runs) > 1:
+    del crew
+    half = (len(runs) + 1) // 2
+    logging.info('%d seeds do not fit together; halving.', len(runs))
+    return [*_train(runs[:half], stop), *_train(runs[half:], stop)]
+  step = _advance(crew, stop)
+  finished = step == crew.config.steps
+  selects = runs[0].task.selection is not None
+  if finished and selects and step > crew.first:
+    crew.validate(step)
+  crew.save(step)
+  if stop.received and not all(run.diverged_at is not None for run in runs):
+    raise Interrupted(step, stop.received)
+  metrics = crew.test(step)
+  return [
+    run.finish(step, own, crew.costs())
+    for run, own in zip(runs, metrics, strict=True)
+  ]
+
+
+def train_in_lockstep(
+  configs: Sequence[ml_collections.ConfigDict], workdirs: Sequence[str]
+) -> list[dict[str, Any]]:
+  """Runs an experiment for several seeds; continues runs that exist.
+
+  Each run leaves in its directory what it would have left alone; see
+  `train_and_evaluate`. Runs that stand at different steps, and runs that do
+  not fit into the memory together, train one group after another.
+
+  Args:
+    configs: configurations that differ in their seeds alone.
+    workdirs: one directory per configuration.
+
+  Returns:
+    The content of every run's `result.json`.
+
+  Raises:
+    UserError: if the configs differ elsewhere, or a config, a file or a
+      checkpoint does not fit.
+    Interrupted: if a signal asked to stop; the states are saved.
+  """
+  for config in configs:
+    first, other = (json.loads(c.to_json()) for c in (configs[0], config))
+    if changed := run_config.differences({**first, 'seed': config.seed}, other):
+      raise errors.UserError(
+        'Runs in lockstep may differ in their seeds alone, not in '
+        f'{"; ".join(changed)}.'
+      )
+  if len(set(workdirs)) < len(configs):
+    raise errors.UserError('Runs in lockstep need a directory each.')
+  with contextlib.ExitStack() as resources:
+    runs = [
+      run_lib.Run(config, workdir, resources)
+      for config, workdir in zip(configs, workdirs, strict=True)
+    ]
+    results = {}
+    with _StopRequest() as stop:
+      runs.sort(key=lambda run: run.first)
+      for _, group in itertools.groupby(runs, lambda run: run.first):
+        crew = list(group)
+        found = _train(crew, stop)
+        names = [run.workdir for run in crew]
+        results.update(zip(names, found, strict=True))
+  return [results[workdir] for workdir in workdirs]
 
 
 def train_and_evaluate(
@@ -200,49 +304,13 @@ def train_and_evaluate(
     workdir: the run's directory, created if missing.
 
   Returns:
-    The content of `result.json`: metrics of the last step on the held-out
-    data, whether training diverged, timings, memory, config and versions.
+    The content of `result.json`: metrics on the test data (of the parameters
+    with the best validation metric if the task selects, else of the last
+    step), whether training diverged, timings, memory, config and versions.
 
   Raises:
     UserError: if the config, a file or a checkpoint does not fit.
     Interrupted: if a signal asked to stop; the state is saved.
   """
-  run_config.check(config)
-  task = registry.build(config)
-  _make_workdir(workdir)
-  with checkpoints.Checkpoints(workdir, config.keep_checkpoints) as saved:
-    run = _Run(task, config, workdir, saved)
-    with contextlib.closing(run.log):
-      with _StopRequest() as stop:
-        step, diverged = _train(run, stop)
-      if not diverged:
-        saved.save(step, run.state)
-      if stop.received:
-        raise Interrupted(step, stop.received)
-      metrics = {} if diverged else run.report_evaluation(step)
-  result = {
-    'task': config.task,
-    'step': step,
-    'diverged': diverged,
-    'metrics': metrics,
-    'parameters': sum(x.size for x in jax.tree.leaves(run.state.params)),
-    **_costs(run, step, workdir),
-    'config': json.loads(config.to_json()),
-    **records.provenance(),
-  }
-  records.write_json(os.path.join(workdir, 'result.json'), result)
+  (result,) = train_in_lockstep([config], [workdir])
   return result
-
-
-def _costs(run, step, workdir):
-  """Time and memory of the steps just taken, or else of those before."""
-  taken = (step - run.first) // run.config.log_every * run.config.log_every
-  path = os.path.join(workdir, 'result.json')
-  if run.compiled is None and os.path.exists(path):
-    with open(path, encoding='utf-8') as f:
-      before = json.load(f)
-    return {key: before[key] for key in ('seconds_per_step', 'peak_bytes')}
-  return {
-    'seconds_per_step': run.train_seconds / taken if taken else None,
-    'peak_bytes': run.compiled and state_lib.peak_bytes(run.compiled),
-  }

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import ml_collections
+import numpy as np
 
 from idspn_jax import errors
 from idspn_jax.tasks import registry
@@ -24,8 +25,9 @@ class LoadedRun(NamedTuple):
     workdir: the directory.
     config: its configuration.
     task: its task, data included.
-    step: the checkpoint's step.
-    params: the checkpoint's parameters.
+    step: the step of the parameters.
+    params: the checkpoint's parameters; if the task selects, the best that it
+      knows of.
   """
 
   workdir: str
@@ -73,28 +75,34 @@ def load_run(
       raise errors.UserError(
         f'{workdir} has no checkpoint of step {step}; it has {found}.'
       )
-    params = saved.restore(step, state).params
-  return LoadedRun(workdir, config, task, step, params)
+    state = saved.restore(step, state)
+  if state.best is not None and np.isfinite(state.best.value):
+    step = int(state.best.step)
+  return LoadedRun(workdir, config, task, step, state.selected)
 
 
-def evaluate_at(run: LoadedRun, iterations: Sequence[int]) -> dict[str, Any]:
-  """Evaluates at several numbers of inner steps.
+def evaluate_at(
+  run: LoadedRun, iterations: Sequence[int | None]
+) -> dict[str, Any]:
+  """Evaluates on the test data at several numbers of inner steps.
 
   Args:
     run: a run.
-    iterations: numbers of inner steps.
+    iterations: numbers of inner steps; None for the configured number.
 
   Returns:
     A table: `rows` with `iterations` and the metrics, and where it comes from.
   """
-  evaluate = evaluation.Evaluator(run.task, run.config.seed)
+  evaluate = evaluation.Evaluator(run.task)
   rows = [
-    {'iterations': count, **evaluate(run.params, count)} for count in iterations
+    {'iterations': count, **evaluate(run.params, iterations=count)[0]}
+    for count in iterations
   ]
+  trained_with = run.config.model.iterations if run.task.iterates else None
   return {
     'task': run.config.task,
     'step': run.step,
-    'trained_with_iterations': run.config.model.iterations,
+    'trained_with_iterations': trained_with,
     'rows': rows,
     'config': json.loads(run.config.to_json()),
     **records.provenance(),
@@ -106,10 +114,11 @@ def format_table(table: dict[str, Any]) -> str:
   names = [name for name in table['rows'][0] if name != 'iterations']
   lines = [f'{"T":>5} ' + ''.join(f'{name:>20}' for name in names)]
   for row in table['rows']:
-    trained = row['iterations'] == table['trained_with_iterations']
+    count = row['iterations']
+    trained = count == table['trained_with_iterations']
     lines.append(
-      f'{row["iterations"]:5}'
-      + ('*' if trained else ' ')
+      (f'{count:5}' if count else f'{"–":>5}')
+      + ('*' if count and trained else ' ')
       + ''.join(f'{row[name]:20.4g}' for name in names)
     )
   return '\n'.join(lines)

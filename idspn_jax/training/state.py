@@ -15,18 +15,42 @@ from idspn_jax.tasks import task as task_lib
 
 
 @flax.struct.dataclass
+class Best:
+  """The parameters that did best on the validation data so far.
+
+  Attributes:
+    step: the step they are from, int32.
+    value: the metric that selects; -inf before the first validation.
+    params: the parameters.
+  """
+
+  step: jax.Array
+  value: jax.Array
+  params: Any
+
+
+@flax.struct.dataclass
 class TrainState:
   """What a checkpoint holds.
 
   Attributes:
+    seed: of the run's random numbers, uint32.
     step: steps taken, int32.
     params: the model's parameters.
     opt_state: the outer optimiser's state.
+    best: what to test in the end, if the task selects; else None.
   """
 
+  seed: jax.Array
   step: jax.Array
   params: Any
   opt_state: Any
+  best: Best | None = None
+
+  @property
+  def selected(self) -> Any:
+    """The parameters to test: the best if the task selects, else the last."""
+    return self.params if self.best is None else self.best.params
 
 
 def make_optimizer(
@@ -42,7 +66,23 @@ def init_state(
   """Returns the state before the first step; a function of the seed alone."""
   params = task.init(jax.random.fold_in(jax.random.key(config.seed), 0))
   opt_state = make_optimizer(config).init(params)
-  return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
+  zero = jnp.zeros((), jnp.int32)
+  best = None
+  if task.selection is not None:
+    lowest = jnp.full((), -jnp.inf)
+    # Copies, because a training step may reuse the memory of its arguments.
+    best = Best(zero + 0, lowest, jax.tree.map(jnp.copy, params))
+  return TrainState(jnp.uint32(config.seed), zero, params, opt_state, best)
+
+
+def keep_best(state: TrainState, value: jax.Array) -> TrainState:
+  """Remembers the present parameters if `value` is above the best so far."""
+  better = value > state.best.value
+  now = Best(state.step, value.astype(state.best.value.dtype), state.params)
+  best = jax.tree.map(
+    lambda new, old: jnp.where(better, new, old), now, state.best
+  )
+  return state.replace(best=best)
 
 
 def make_train_step(
@@ -57,12 +97,13 @@ def make_train_step(
     config: its configuration.
 
   Returns:
-    A pure function from state and batch to the new state and scalars.
+    A pure function from state and batch to the new state and scalars; its
+    random numbers follow from the state's seed and step.
   """
   optimizer = make_optimizer(config)
-  base = jax.random.fold_in(jax.random.key(config.seed), 1)
 
   def train_step(state, batch):
+    base = jax.random.fold_in(jax.random.key(state.seed), 1)
     key = jax.random.fold_in(base, state.step)
     (loss, extra), gradient = jax.value_and_grad(task.loss, has_aux=True)(
       state.params, batch, key
@@ -70,13 +111,17 @@ def make_train_step(
     updates, opt_state = optimizer.update(
       gradient, state.opt_state, state.params
     )
-    params = optax.apply_updates(state.params, updates)
     scalars = {
       'loss': loss,
       'gradient_norm': optax.tree.norm(gradient),
       **extra,
     }
-    return TrainState(state.step + 1, params, opt_state), scalars
+    new = state.replace(
+      step=state.step + 1,
+      params=optax.apply_updates(state.params, updates),
+      opt_state=opt_state,
+    )
+    return new, scalars
 
   return train_step
 
@@ -88,8 +133,12 @@ class DataParallel:
   the reductions.
   """
 
-  def __init__(self, batch_size: int):
+  def __init__(self, batch_size: int, seeds: int = 1):
     """Builds the mesh.
+
+    Args:
+      batch_size: rows of a batch.
+      seeds: how many seeds train in lockstep; see `lockstep`.
 
     Raises:
       UserError: if the batch does not divide among the devices.
@@ -103,7 +152,8 @@ class DataParallel:
     mesh = jax.sharding.Mesh(np.asarray(devices), ('data',))
     spec = jax.sharding.PartitionSpec
     self.everywhere = jax.sharding.NamedSharding(mesh, spec())
-    self.by_row = jax.sharding.NamedSharding(mesh, spec('data'))
+    rows = spec('data') if seeds == 1 else spec(None, 'data')
+    self.by_row = jax.sharding.NamedSharding(mesh, rows)
 
   def replicate(self, tree: Any) -> Any:
     """Puts a copy of every array on every device."""

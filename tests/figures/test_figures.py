@@ -11,11 +11,13 @@ import pytest
 from idspn_jax.data import clevr_scenes
 from idspn_jax.data import set_files
 from idspn_jax.figures import matching
+from idspn_jax.figures import numbering
 from idspn_jax.figures import save
 from idspn_jax.figures import scenes
 from idspn_jax.figures import set_panels
 from idspn_jax.figures import sets
 from idspn_jax.figures import trajectories
+from idspn_jax.metrics import numbering_errors
 
 RNG = np.random.default_rng(0)
 NAN = float('nan')
@@ -252,3 +254,16 @@ def test_drawing_does_not_load_pyplot():
   )
   root = pathlib.Path(__file__).parents[2]
   subprocess.run([sys.executable, '-c', code], cwd=root, check=True)
+
+
+def test_numberings(tmp_path):
+  sets = {
+    label: numbering_errors.wrong_numbers(
+      RNG.integers(0, 3, size), RNG.integers(0, size, size), 4
+    )
+    for label, size in (('small', 5), ('large', 40))
+  }
+  width, height = _drawn(
+    lambda path: numbering.draw_numberings(sets, path), tmp_path / 'a.png'
+  )
+  assert height > 2 * width

@@ -86,14 +86,3 @@ def test_leading_axes_are_batch_axes(rng, cost, batch):
 def test_sets_that_do_not_fit_are_refused(cost, b):
   with pytest.raises(ValueError, match='equal batch and D'):
     cost(jnp.zeros((2, 3, 4)), jnp.zeros(b))
-
-
-def test_mixing_classes_costs_the_penalty():
-  classes = jnp.eye(2)[jnp.array([0, 1])]
-  targets = jnp.eye(2)[jnp.array([1, 1, 0])]
-  cost = cost_matrix.forbid_class_mixing(jnp.ones((2, 3)), classes, targets)
-  np.testing.assert_array_equal(cost, [[1001, 1001, 1], [1, 1, 1001]])
-  small = cost_matrix.forbid_class_mixing(
-    jnp.zeros((2, 3)), classes, targets, penalty=2.0
-  )
-  np.testing.assert_array_equal(small, [[2, 2, 0], [0, 0, 2]])

@@ -14,7 +14,7 @@ from idspn_jax.training import state as state_lib
 def _config(arguments='model=idspn', **model):
   config = config_file.get_config(f'n=6,T=3,samples=32,{arguments}')
   config.batch_size = config.eval_batch_size = 16
-  config.data.num_test = 20
+  config.data.num_validation, config.data.num_test = 10, 20
   config.model.hidden_dim = config.model.latent_dim = 16
   config.model.update(model)
   return config
@@ -70,17 +70,101 @@ def test_augmentation_is_deterministic_in_the_step():
   np.testing.assert_array_equal(np.sort(before), np.sort(again['classes']))
 
 
-def test_drawing(tmp_path):
+@pytest.mark.parametrize(
+  'name, iterations', [('idspn', [1, 3]), ('deep_sets', [None])]
+)
+def test_drawing(name, iterations, tmp_path):
+  task = class_numbering.ClassNumbering(_config(f'model={name}'))
+  assert task.iterates == (name == 'idspn')
+  params = task.init(jax.random.key(0))
+  (path,) = task.draw(params, jax.random.key(1), iterations, str(tmp_path))
+  assert path.stat().st_size > 1000
+
+
+def test_the_worst_prediction_is_among_the_test_sets(monkeypatch):
+  task = class_numbering.ClassNumbering(_config())
+  numbers = {}
+  for batch, _ in task.eval_batches('test'):
+    for classes, right in zip(batch['classes'], batch['numbers'], strict=True):
+      numbers[tuple(classes)] = right
+  spoilt = list(numbers)[17]
+  numbers[spoilt] = np.zeros(6, int)
+
+  def predict(params, classes, key):
+    # Called while tracing: the worst is looked for batch by batch.
+    return jax.pure_callback(
+      lambda rows: np.eye(6, dtype=np.float32)[
+        np.array([numbers[tuple(row)] for row in np.asarray(rows)])
+      ],
+      jax.ShapeDtypeStruct((16, 6, 6), jnp.float32),
+      classes,
+    )
+
+  monkeypatch.setattr(task, 'predict', predict)
+  found = task.worst_numbering({}, jax.random.key(0))
+  counts = np.bincount(spoilt, minlength=4)
+  assert found.wrong == 6 - np.sum(counts > 0)
+  assert [len(row) for row in found.rows] == counts.tolist()
+
+
+EQUIVARIANT = {
+  'deep_sets': (True, True),
+  'transformer': (True, True),
+  'transformer_random_pe': (False, False),
+  'transformer_pe': (False, False),
+  'bilstm': (False, False),
+  'dspn': (False, True),
+  'idspn': (False, True),
+}
+
+
+@pytest.mark.parametrize('name', class_numbering.MODELS)
+def test_equivariances_are_those_of_table_2(name):
+  task = class_numbering.ClassNumbering(_config(f'model={name}'))
+  params = task.init(jax.random.key(2))
+  found = task.equivariance(params, jax.random.key(3))
+  holds = found['set']['holds'], found['multiset']['holds']
+  assert holds == EQUIVARIANT[name]
+  # Nothing is a matter of rounding: an error is none or plain.
+  for law in found.values():
+    assert law['error'] < 1e-5 if law['holds'] else law['error'] > 1e-2
+
+
+def test_sets_of_another_size_are_refused():
   task = class_numbering.ClassNumbering(_config())
   params = task.init(jax.random.key(0))
-  (path,) = task.draw(params, jax.random.key(1), [1, 3], str(tmp_path))
-  assert path.stat().st_size > 1000
+  for shape in ((2, 5), (6,), (2, 6, 4)):
+    with pytest.raises(ValueError, match=r'need shape \(B, 6\)') as e:
+      task.predict(params, jnp.zeros(shape, int), jax.random.key(1))
+    assert str(shape) in str(e.value)
+
+
+def test_splits_are_independent():
+  task = class_numbering.ClassNumbering(_config())
+  assert [len(task.classes[s]) for s in ('train', 'validation', 'test')] == [
+    32,
+    10,
+    20,
+  ]
+  for split, count in (('validation', 10), ('test', 20)):
+    seen = [
+      batch['classes'][weight > 0]
+      for batch, weight in task.eval_batches(split)
+    ]
+    np.testing.assert_array_equal(np.concatenate(seen), task.classes[split])
+    assert len(task.classes[split]) == count
+  assert not np.array_equal(
+    task.classes['validation'], task.classes['test'][:10]
+  )
 
 
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
     ({'data': {'num_classes': 7}}, 'between 1 and 6 classes; got 7'),
+    ({'data': {'distinct_classes': 5}}, 'between 1 and 4 .*; got 5'),
+    ({'data': {'num_validation': 0}}, 'data.num_validation .* got 0'),
+    ({'batch_size': 33}, 'only 32 sets to train on'),
     ({'model_name': 'mlp'}, "model_name is 'mlp'"),
     ({'model': {'gradient': 'cg'}}, 'needs a symmetric system'),
   ],

@@ -130,8 +130,10 @@ class TestEvaluator:
 
     task.metrics = counting
     params = task.init(jax.random.key(0))
-    evaluate = evaluation.Evaluator(task, 0)
-    results = [evaluate(params, count) for count in (2, 3, 2, None, None)]
+    evaluate = evaluation.Evaluator(task)
+    results = [
+      evaluate(params, iterations=count) for count in (2, 3, 2, None, None)
+    ]
     assert traces == [2, 3, None]
     assert results[0] == results[2]
     assert results[1] == results[3] == results[4]  # Three are configured.
@@ -145,7 +147,7 @@ class TestEvaluator:
       return {'sum': batch['input'].sum((-2, -1))}
 
     task.metrics = metrics
-    found = evaluation.Evaluator(task, 0)({})
+    (found,) = evaluation.Evaluator(task)({})
     expected = task.test.sum((-2, -1), dtype=np.float64).mean()
     np.testing.assert_allclose(found['sum'], expected, rtol=1e-5)
 

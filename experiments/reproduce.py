@@ -1,0 +1,122 @@
+"""Reproduces Tables 2, 4 and 8: the paper's numbers beside measured ones.
+
+    python -m experiments.reproduce --table=4 --seeds=6
+    python -m experiments.reproduce --table=2 --setting=reduced \
+      --cells='*/640' --seeds=3
+
+The first command is the whole of Table 4, a GPU's work; the second one trains
+all seven models on two CPU cores. Cells are named CLASSES/MODEL/SAMPLES, or
+CLASSES/MODEL+da/SAMPLES with augmentation (--list shows them); a bare model
+stands for all its cells. Running a command again, with more cells or seeds too,
+only trains what is missing; Ctrl-C saves first.
+
+Leaves in --output: the table as Markdown and as JSON, with every run's numbers,
+configuration, device, versions and date, and Table 8, each model's worst
+prediction, as text and figure. The first two columns are measured on the
+trained models.
+"""
+
+import functools
+import os
+
+from absl import flags
+
+from experiments import command_line
+from idspn_jax import errors
+
+_TABLE = flags.DEFINE_integer('table', 2, 'Which table: 2 or 4.')
+_SETTING = flags.DEFINE_string('setting', 'paper', 'paper, or reduced.')
+_CELLS = flags.DEFINE_list('cells', [], 'Patterns of cells; default: all.')
+_SEEDS = flags.DEFINE_string(
+  'seeds', '3', 'How many seeds, from 0; or the seeds themselves, like 4,7.'
+)
+_STEPS = flags.DEFINE_integer(
+  'steps', None, 'Training steps instead of the setting.', lower_bound=1
+)
+_OVERRIDE = flags.DEFINE_multi_string(
+  'override', [], 'KEY=VALUE of the config for all cells; repeatable.'
+)
+_TOGETHER = flags.DEFINE_bool(
+  'together', True, 'Seeds of a cell in one program, as far as memory allows.'
+)
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Directory of the runs; default runs/numbering_SETTING.'
+)
+_OUTPUT = flags.DEFINE_string(
+  'output', None, 'Directory of tables and figures; default: the workdir.'
+)
+_LIST = flags.DEFINE_bool('list', False, 'Only list the cells.')
+
+
+def _seeds():
+  text = _SEEDS.value
+  try:
+    given = [int(part) for part in text.split(',') if part.strip()]
+  except ValueError:
+    given = []
+  seeds = given if ',' in text else [*range(given[0] if given else 0)]
+  if not seeds or min(seeds) < 0 or len({*seeds}) < len(seeds):
+    raise errors.UserError(
+      f'--seeds={text}: give a positive number of seeds, or different seeds '
+      'with commas, like 0,1,2 or 5,'
+    )
+  return seeds
+
+
+def _configs(tables, cell):
+  """The cell's configuration as a function of the seed."""
+
+  @functools.cache
+  def config_of(seed):
+    config = tables.config_of(cell, _SETTING.value, seed)
+    tables.apply_overrides(config, _OVERRIDE.value)
+    if _STEPS.value:
+      config.steps = _STEPS.value
+      for name in ('eval_every', 'checkpoint_every', 'log_every'):
+        config[name] = min(config[name], _STEPS.value)
+    return config
+
+  return config_of
+
+
+def main(argv):
+  """Trains what is missing, prints and saves the tables."""
+  del argv
+  # Here, so that --help and wrong flags answer at once.
+  from experiments import numbering_tables as tables
+  from idspn_jax.training import cells as cells_lib
+  from idspn_jax.training import loop
+
+  if _TABLE.value not in tables.TABLES:
+    raise errors.UserError(
+      f'--table={_TABLE.value}: choose one of 2 and 4; both write Table 8.'
+    )
+  cells = tables.select(tables.read_cells(_TABLE.value), _CELLS.value)
+  if _LIST.value:
+    print('\n'.join(cell.name for cell in cells))
+    return 0
+  seeds = _seeds()
+  workdir = _WORKDIR.value or f'runs/numbering_{_SETTING.value}'
+  output = _OUTPUT.value or workdir
+  report = tables.Report(_TABLE.value, cells, output)
+  for cell in cells:
+    print(f'{cell.name}: {len(seeds)} seeds', flush=True)
+    directory = os.path.join(workdir, cell.name)
+    try:
+      results = cells_lib.train(
+        _configs(tables, cell), seeds, directory, _TOGETHER.value
+      )
+    except loop.Interrupted as e:
+      print(f'Stopped at step {e.step}; the same command continues from there.')
+      return e.exit_code
+    report.add(cell, results, directory)
+  print(report.text())
+  for path in report.save_worst():
+    print(f'Saved {path}')
+  for path in report.files:
+    print(f'Saved {path}')
+  return 0
+
+
+if __name__ == '__main__':
+  command_line.run(main)

@@ -1,0 +1,91 @@
+"""What is wrong with a predicted numbering (Table 8)."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Numbering(NamedTuple):
+  """A predicted numbering, sorted for reading.
+
+  Attributes:
+    rows: for every class, its numbers ascending, each with whether it is
+      wrong.
+    wrong: how many are.
+  """
+
+  rows: list[list[tuple[int, bool]]]
+  wrong: int
+
+
+def wrong_numbers(
+  classes: np.ndarray, predicted: np.ndarray, num_classes: int
+) -> Numbering:
+  """Sorts a set's predicted numbers by class and marks the wrong ones.
+
+  A number is wrong if it is not below the class's count or was there before.
+
+  Args:
+    classes: class of every element, `(N,)`.
+    predicted: predicted number of every element, `(N,)`.
+    num_classes: number of classes.
+  """
+  rows = []
+  for k in range(num_classes):
+    numbers = np.sort(predicted[classes == k])
+    repeated = np.r_[False, numbers[1:] == numbers[:-1]][: len(numbers)]
+    wrong = repeated | (numbers >= len(numbers))
+    rows.append(
+      [(int(n), bool(w)) for n, w in zip(numbers, wrong, strict=True)]
+    )
+  return Numbering(rows, sum(w for row in rows for _, w in row))
+
+
+def count_wrong(
+  classes: np.ndarray, predicted: np.ndarray, num_classes: int
+) -> np.ndarray:
+  """Counts the wrong numbers of many sets at once.
+
+  As many numbers are wrong as there are elements beyond the distinct right
+  ones; see `wrong_numbers`.
+
+  Args:
+    classes: `(B, N)`.
+    predicted: `(B, N)`, in `[0, N)`.
+    num_classes: number of classes K.
+
+  Returns:
+    Counts, `(B,)`.
+  """
+  sets, size = classes.shape
+  counts = np.zeros((sets, num_classes), np.int64)
+  np.add.at(counts, (np.arange(sets)[:, None], classes), 1)
+  allowed = np.take_along_axis(counts, classes, axis=1)
+  found = np.zeros((sets, num_classes, size), bool)
+  row, column = np.nonzero(predicted < allowed)
+  found[row, classes[row, column], predicted[row, column]] = True
+  return size - found.sum((1, 2))
+
+
+def worst_numbering(
+  classes: np.ndarray, predicted: np.ndarray, num_classes: int
+) -> Numbering:
+  """The first of the sets with most wrong numbers; `(B, N)` each."""
+  worst = int(np.argmax(count_wrong(classes, predicted, num_classes)))
+  return wrong_numbers(classes[worst], predicted[worst], num_classes)
+
+
+def format_numberings(numberings: dict[str, Numbering]) -> str:
+  """Lays numberings out as text, a column each; `*` marks wrong numbers."""
+  columns = []
+  for label, numbering in numberings.items():
+    cells = [
+      f'({chr(ord("a") + k)}, {number}){"*" if wrong else ""}'
+      for k, row in enumerate(numbering.rows)
+      for number, wrong in row
+    ]
+    column = [label, f'{numbering.wrong} wrong', *cells]
+    width = max(map(len, column))
+    columns.append([cell.ljust(width) for cell in column])
+  lines = ['  '.join(cells).rstrip() for cells in zip(*columns, strict=True)]
+  return '\n'.join(lines)

@@ -1,0 +1,102 @@
+"""Cells of a table of results: one experiment under several seeds."""
+
+from collections.abc import Callable, Sequence
+import json
+import os
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from idspn_jax import errors
+from idspn_jax.training import loop
+from idspn_jax.training import run as run_lib
+from idspn_jax.training import run_config
+
+
+def seed_directory(directory: str, seed: int) -> str:
+  """Where a cell's run with this seed lives."""
+  return os.path.join(directory, f'seed{seed}')
+
+
+def _finished(config, workdir):
+  """The result of a run that needs no further step, or None.
+
+  A diverged run would only diverge again.
+  """
+  result = run_lib.read_result(workdir)
+  if result is None:
+    return None
+  wanted = json.loads(config.to_json())
+  if changed := run_config.differences(result['config'], wanted):
+    raise errors.UserError(
+      f'{workdir} holds a run with another config ({"; ".join(changed)}); '
+      'use another --workdir or the same settings.'
+    )
+  diverged = result['diverged'] and result['config']['steps'] == config.steps
+  return result if diverged or result['step'] == config.steps else None
+
+
+def train(
+  config_of: Callable[[int], ml_collections.ConfigDict],
+  seeds: Sequence[int],
+  directory: str,
+  together: bool = True,
+) -> dict[int, dict[str, Any]]:
+  """Trains a cell's seeds; runs that have finished are only read.
+
+  Args:
+    config_of: the configuration for a seed.
+    seeds: the seeds.
+    directory: of the cell; each seed gets a directory inside.
+    together: advance all seeds in one compiled program, as many as fit into
+      the memory; else one after another.
+
+  Returns:
+    Every seed's `result.json`.
+
+  Raises:
+    UserError: if a run there has another config, or a config does not fit.
+    Interrupted: if a signal asked to stop; the states are saved.
+  """
+  configs = {seed: config_of(seed) for seed in seeds}
+  results = {}
+  for seed, config in configs.items():
+    result = _finished(config, seed_directory(directory, seed))
+    if result is not None:
+      results[seed] = result
+  left = [seed for seed in configs if seed not in results]
+  groups = [left] if together else [[seed] for seed in left]
+  for group in filter(None, groups):
+    found = loop.train_in_lockstep(
+      [configs[seed] for seed in group],
+      [seed_directory(directory, seed) for seed in group],
+    )
+    results.update(zip(group, found, strict=True))
+  return {seed: results[seed] for seed in seeds}
+
+
+def summarize(
+  results: Sequence[dict[str, Any]], metric: str, lost: float | None = None
+) -> dict[str, Any]:
+  """Mean and deviation of a metric over seeds; no seed is dropped in silence.
+
+  Args:
+    results: contents of `result.json`.
+    metric: which metric.
+    lost: what a diverged run without test metrics counts as; None leaves it
+      out of mean and deviation.
+
+  Returns:
+    `mean` and sample standard deviation `std` (None where there are too few
+    values), the number of `seeds`, how many of them `diverged`, `values`.
+  """
+  values = [result['metrics'].get(metric, lost) for result in results]
+  known = [value for value in values if value is not None]
+  return {
+    'mean': float(np.mean(known)) if known else None,
+    'std': float(np.std(known, ddof=1)) if len(known) > 1 else None,
+    'seeds': len(values),
+    'diverged': sum(bool(result['diverged']) for result in results),
+    'values': values,
+  }

@@ -1,0 +1,53 @@
+"""Wrong numbers: marked, counted, found, and laid out as text."""
+
+import numpy as np
+
+from idspn_jax.metrics import numbering_errors
+
+CLASSES = np.array([0, 1, 1, 0, 0, 1])
+#                   a  b  b  a  a  b
+RIGHT = np.array([2, 0, 1, 0, 1, 2])
+WRONG = np.array([1, 0, 0, 3, 1, 2])
+
+
+def test_repeated_and_too_large_numbers_are_wrong():
+  found = numbering_errors.wrong_numbers(CLASSES, WRONG, 3)
+  assert found.rows == [
+    [(1, False), (1, True), (3, True)],
+    [(0, False), (0, True), (2, False)],
+    [],
+  ]
+  assert found.wrong == 3
+  assert numbering_errors.wrong_numbers(CLASSES, RIGHT, 2).wrong == 0
+
+
+def test_counting_many_sets_agrees_with_marking_each(rng):
+  classes = rng.integers(0, 3, (200, 7))
+  predicted = rng.integers(0, 7, (200, 7)) // rng.integers(1, 4, (200, 1))
+  counts = numbering_errors.count_wrong(classes, predicted, 4)
+  each = [
+    numbering_errors.wrong_numbers(c, p, 4).wrong
+    for c, p in zip(classes, predicted, strict=True)
+  ]
+  np.testing.assert_array_equal(counts, each)
+  assert len(set(each)) > 3
+  worst = numbering_errors.worst_numbering(classes, predicted, 4)
+  assert worst.wrong == max(each)
+
+
+def test_text():
+  numberings = {
+    name: numbering_errors.wrong_numbers(CLASSES, predicted, 2)
+    for name, predicted in (('good', RIGHT), ('bad', WRONG))
+  }
+  lines = numbering_errors.format_numberings(numberings).splitlines()
+  assert lines[0].split() == ['good', 'bad']
+  assert lines[1] == '0 wrong  3 wrong'
+  assert lines[2:] == [
+    '(a, 0)   (a, 1)',
+    '(a, 1)   (a, 1)*',
+    '(a, 2)   (a, 3)*',
+    '(b, 0)   (b, 0)',
+    '(b, 1)   (b, 0)*',
+    '(b, 2)   (b, 2)',
+  ]
