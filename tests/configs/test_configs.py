@@ -8,6 +8,7 @@ import ml_collections
 import pytest
 
 from idspn_jax import errors
+from idspn_jax.tasks import class_numbering
 from idspn_jax.tasks import model
 from idspn_jax.tasks import registry
 from idspn_jax.training import run_config
@@ -112,6 +113,41 @@ class TestArguments:
     assert (config.batch_size, config.steps) == (128, 20_000)
     assert config.learning_rate == 1e-3
 
+  def test_class_numbering_is_the_papers(self):
+    config = load('class_numbering', 'samples=6400,classes=8,permute=1,T=5')
+    data = config.data
+    assert (data.set_size, data.num_classes, data.distinct_classes) == (
+      64,
+      8,
+      4,
+    )
+    assert (data.num_train, data.num_validation, data.num_test) == (
+      6_400,
+      6_400,
+      64_000,
+    )
+    assert data.permute is True and config.model.iterations == 5
+    assert (config.model.hidden_dim, config.model.latent_dim) == (512, 512)
+    assert (config.batch_size, config.steps) == (128, 50_000)
+    assert config.eval_every == 500 and config.learning_rate == 1e-3
+    assert config.schedule == 'constant'
+    assert load('class_numbering').data.distinct_classes == 4
+    assert load('class_numbering', 'model=bilstm').model.hidden_dim == 64
+
+  def test_class_numbering_reduced(self):
+    for name in class_numbering.MODELS:
+      config = load('class_numbering', f'setting=reduced,model={name}')
+      assert (config.data.set_size, config.data.num_train) == (16, 640)
+      assert config.data.num_classes == 4 and config.steps <= 10_000
+      assert (
+        load(
+          'class_numbering', f'setting=reduced,model={name},n=20'
+        ).data.set_size
+        == 20
+      )
+    with pytest.raises(errors.UserError, match="setting is 'tiny'"):
+      load('class_numbering', 'setting=tiny')
+
   def test_own_sets(self):
     config = load('own_sets', 'T=5,seed=2')
     assert (config.model.iterations, config.seed) == (5, 2)
@@ -136,7 +172,9 @@ class TestRunConfig:
       ('keep_checkpoints', 0),
       ('learning_rate', 0.0),
       ('learning_rate', float('nan')),
+      ('schedule', 'linear'),
       ('seed', -1),
+      ('seed', 2**32),
     ],
   )
   def test_impossible_values_are_named(self, name, value):
@@ -157,3 +195,11 @@ class TestRunConfig:
       'seed: 0 -> None',
     ]
     assert run_config.differences(old, old) == []
+
+  def test_steps_may_not_change_under_a_decay(self):
+    old = {'steps': 1, 'schedule': 'cosine'}
+    changed = run_config.differences(old, {'steps': 9, 'schedule': 'cosine'})
+    assert changed == ['steps: 1 -> 9']
+    old['schedule'] = 'constant'
+    same = run_config.differences(old, {'steps': 9, 'schedule': 'constant'})
+    assert same == []

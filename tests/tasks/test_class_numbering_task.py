@@ -148,8 +148,7 @@ def test_splits_are_independent():
   ]
   for split, count in (('validation', 10), ('test', 20)):
     seen = [
-      batch['classes'][weight > 0]
-      for batch, weight in task.eval_batches(split)
+      batch['classes'][weight > 0] for batch, weight in task.eval_batches(split)
     ]
     np.testing.assert_array_equal(np.concatenate(seen), task.classes[split])
     assert len(task.classes[split]) == count

@@ -1,0 +1,143 @@
+"""Seeds in lockstep: each run is what it would have been alone."""
+
+import json
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from idspn_jax import errors
+from idspn_jax.tasks import random_multisets
+from idspn_jax.training import lockstep
+from idspn_jax.training import loop
+from idspn_jax.training import reports
+
+SEEDS = (3, 0, 7)
+
+
+def logged(workdir, name):
+  lines = (workdir / 'scalars.jsonl').read_text('utf-8').splitlines()
+  rows = map(json.loads, lines)
+  return [(row['step'], row[name]) for row in rows if name in row]
+
+
+def train(configs, directory):
+  """Trains in lockstep, a directory per seed."""
+  workdirs = [str(directory / f'seed{config.seed}') for config in configs]
+  return loop.train_in_lockstep(configs, workdirs)
+
+
+@pytest.fixture(scope='module')
+def alone(small, tmp_path_factory):
+  """Every seed trained on its own: results and directory."""
+  directory = tmp_path_factory.mktemp('alone')
+  return {
+    seed: loop.train_and_evaluate(
+      small(seed=seed), str(directory / f'seed{seed}')
+    )
+    for seed in SEEDS
+  }, directory
+
+
+def assert_same_runs(results, directory, alone):
+  """The runs in a directory are those trained alone, up to rounding."""
+  for result in results:
+    seed = result['config']['seed']
+    expected = alone[0][seed]
+    assert result['step'] == expected['step'] == 6
+    assert result['config'] == expected['config']
+    assert result['parameters'] == expected['parameters']
+    assert result['metrics'] == pytest.approx(expected['metrics'], rel=1e-4)
+    own, other = directory / f'seed{seed}', alone[1] / f'seed{seed}'
+    for name in ('train/loss', 'train/gradient_norm', 'eval/loss'):
+      rows = dict(logged(own, name))
+      # A run that paused was evaluated there too.
+      assert {step: rows.get(step) for step, _ in logged(other, name)} == {
+        step: pytest.approx(value, rel=1e-4)
+        for step, value in logged(other, name)
+      }
+    chex.assert_trees_all_close(
+      reports.load_run(str(own)).params,
+      reports.load_run(str(other)).params,
+      atol=1e-4,
+    )
+    assert {p.name for p in own.iterdir()} == {p.name for p in other.iterdir()}
+
+
+def test_every_seed_is_as_if_alone(small, tmp_path, alone):
+  results = train([small(seed=seed) for seed in SEEDS], tmp_path)
+  assert [result['config']['seed'] for result in results] == list(SEEDS)
+  assert [result['seeds_in_lockstep'] for result in results] == [3, 3, 3]
+  assert_same_runs(results, tmp_path, alone)
+  losses = {result['metrics']['loss'] for result in results}
+  assert len(losses) == 3
+
+
+def test_runs_part_and_meet(small, tmp_path, alone):
+  """One seed is ahead, continues alone, and the others follow together."""
+  train([small(seed=0, steps=4)], tmp_path)
+  train([small(seed=seed, steps=2) for seed in (3, 7)], tmp_path)
+  results = train([small(seed=seed) for seed in SEEDS], tmp_path)
+  assert [result['seeds_in_lockstep'] for result in results] == [2, 1, 2]
+  assert_same_runs(results, tmp_path, alone)
+
+
+def test_what_does_not_fit_is_halved(small, tmp_path, alone, monkeypatch):
+  monkeypatch.setattr(lockstep, 'memory_limit', lambda: 1)
+  results = train([small(seed=seed) for seed in SEEDS], tmp_path)
+  assert [result['seeds_in_lockstep'] for result in results] == [1, 1, 1]
+  assert_same_runs(results, tmp_path, alone)
+
+
+def test_a_diverged_seed_does_not_disturb_the_others(
+  small, tmp_path, alone, monkeypatch
+):
+  batches = random_multisets.RandomMultisets.train_batches
+
+  def poisoned(self, first_step):
+    for i, batch in enumerate(batches(self, first_step)):
+      if self.config.seed == 0 and i + first_step >= 3:
+        batch = {'input': np.full_like(batch['input'], np.nan)}
+      yield batch
+
+  monkeypatch.setattr(
+    random_multisets.RandomMultisets, 'train_batches', poisoned
+  )
+  first, lost, last = train([small(seed=seed) for seed in SEEDS], tmp_path)
+  assert_same_runs([first, last], tmp_path, alone)
+  assert not first['diverged'] and not last['diverged']
+  assert lost['diverged'] and lost['step'] == 4 and lost['metrics'] == {}
+  rows = logged(tmp_path / 'seed0', 'train/loss')
+  assert [step for step, _ in rows] == [2, 4] and rows[-1][1] is None
+  with pytest.raises(errors.UserError, match='no checkpoint yet'):
+    reports.load_run(str(tmp_path / 'seed0'))
+
+
+def test_only_seeds_may_differ(small, tmp_path):
+  with pytest.raises(errors.UserError, match='learning_rate: 0.001 -> 0.1'):
+    train([small(), small(seed=1, learning_rate=0.1)], tmp_path)
+  with pytest.raises(errors.UserError, match='a directory each'):
+    loop.train_in_lockstep([small(), small(seed=1)], [str(tmp_path)] * 2)
+
+
+class TestLockstep:
+  def test_several(self):
+    three = lockstep.Lockstep(3)
+    trees = [{'a': np.full(2, i), 'k': jax.random.key(i)} for i in range(3)]
+    joined = three.stack(trees)
+    assert isinstance(joined['a'], np.ndarray) and joined['a'].shape == (3, 2)
+    for i, tree in enumerate(three.unstack(joined)):
+      np.testing.assert_array_equal(tree['a'], [i, i])
+      assert tree['k'] == trees[i]['k']
+    sums = three.map(lambda tree: tree['a'].sum())(joined)
+    np.testing.assert_array_equal(sums, [0, 2, 4])
+
+  def test_one_is_left_alone(self):
+    one = lockstep.Lockstep(1)
+    tree, function = {'a': 1}, abs
+    assert one.stack([tree]) is tree and one.unstack(tree) == [tree]
+    assert one.map(function) is function
+
+  def test_there_is_memory(self):
+    assert lockstep.memory_limit() > 2**28

@@ -1,0 +1,167 @@
+"""The best parameters by validation are tested, and survive a restart."""
+
+import json
+import shutil
+
+import chex
+import numpy as np
+import pytest
+
+from configs import class_numbering as config_file
+from idspn_jax import errors
+from idspn_jax.tasks import class_numbering
+from idspn_jax.training import evaluation
+from idspn_jax.training import loop
+from idspn_jax.training import reports
+
+
+def numbering(**changes):
+  """Two elements, two classes: learned in some dozen steps."""
+  config = config_file.get_config('n=2,T=2,samples=16,classes=2')
+  config.data.num_validation, config.data.num_test = 20, 30
+  config.model.hidden_dim = config.model.latent_dim = 8
+  config.batch_size = config.eval_batch_size = 10
+  config.learning_rate = 0.02
+  config.steps, config.log_every, config.checkpoint_every = 40, 4, 8
+  config.eval_every = 4
+  config.update_from_flattened_dict(changes)
+  return config
+
+
+def scalars(workdir, name):
+  lines = (workdir / 'scalars.jsonl').read_text('utf-8').splitlines()
+  rows = map(json.loads, lines)
+  return {row['step']: row[name] for row in rows if name in row}
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('finished')
+  return workdir, loop.train_and_evaluate(numbering(), str(workdir))
+
+
+def test_the_first_of_the_best_validations_is_selected(finished):
+  workdir, result = finished
+  validations = scalars(workdir, 'eval/set_accuracy')
+  assert list(validations) == list(range(4, 41, 4))
+  best = max(validations.values())
+  assert len(set(validations.values())) > 1  # There was a choice.
+  selected = result['selected']
+  assert selected['by'] == 'set_accuracy'
+  assert selected['validation'] == pytest.approx(best)
+  assert selected['step'] == min(
+    step for step, value in validations.items() if value == best
+  )
+
+
+def test_the_selected_parameters_are_tested(finished):
+  workdir, result = finished
+  run = reports.load_run(str(workdir))
+  assert run.step == result['selected']['step']
+  (metrics,) = evaluation.Evaluator(run.task)(run.params, 'test')
+  assert metrics == pytest.approx(result['metrics'])
+  (again,) = evaluation.Evaluator(run.task)(run.params, 'validation')
+  assert again['set_accuracy'] == pytest.approx(
+    result['selected']['validation']
+  )
+  assert scalars(workdir, 'test/set_accuracy') == {
+    40: pytest.approx(result['metrics']['set_accuracy'])
+  }
+
+
+def test_a_stopped_run_remembers_its_best(finished, tmp_path, monkeypatch):
+  """Also when the best is older than every checkpoint that is left."""
+  workdir, result = finished
+  metrics = class_numbering.ClassNumbering.metrics
+
+  def perfect(self, params, batch, key, iterations=None):
+    found = dict(metrics(self, params, batch, key, iterations))
+    found['set_accuracy'] = found['set_accuracy'] * 0 + 1
+    return found
+
+  with monkeypatch.context() as patch:
+    patch.setattr(class_numbering.ClassNumbering, 'metrics', perfect)
+    loop.train_and_evaluate(numbering(steps=4), str(tmp_path))
+  first = reports.load_run(str(tmp_path))
+  after = loop.train_and_evaluate(numbering(), str(tmp_path))
+  assert after['selected']['step'] == 4
+  assert after['selected']['validation'] == 1
+  second = reports.load_run(str(tmp_path))
+  chex.assert_trees_all_equal(second.params, first.params)
+  # The training itself went on as if nothing had been.
+  ours, theirs = (scalars(path, 'train/loss') for path in (tmp_path, workdir))
+  assert ours == theirs
+
+
+def test_is_resumed_bit_for_bit(finished, tmp_path):
+  workdir, result = finished
+  loop.train_and_evaluate(numbering(steps=20), str(tmp_path))
+  second = loop.train_and_evaluate(numbering(), str(tmp_path))
+  assert second['metrics'] == result['metrics']
+  assert second['selected'] == result['selected']
+
+
+def test_two_seeds_select_for_themselves(finished, tmp_path):
+  _, result = finished
+  both = loop.train_in_lockstep(
+    [numbering(), numbering(seed=1)], [str(tmp_path / s) for s in 'ab']
+  )
+  assert both[0]['selected'] == result['selected']
+  assert both[0]['metrics'] == pytest.approx(result['metrics'], rel=1e-3)
+  assert both[1]['metrics'] != both[0]['metrics']
+
+
+def test_other_classes_than_the_checkpoints(finished, tmp_path):
+  workdir, _ = finished
+  with pytest.raises(errors.UserError, match='data.num_classes: 2 -> 1'):
+    loop.train_and_evaluate(
+      numbering(**{'data.num_classes': 1, 'data.distinct_classes': 1}),
+      str(workdir),
+    )
+  shutil.copytree(workdir, tmp_path / 'copy')
+  path = tmp_path / 'copy' / 'config.json'
+  config = json.loads(path.read_text('utf-8'))
+  config['data'].update(num_classes=1, distinct_classes=1)
+  path.write_text(json.dumps(config), 'utf-8')
+  with pytest.raises(errors.UserError, match='of another model') as e:
+    reports.load_run(str(tmp_path / 'copy'))
+  assert '(4, 8)' in str(e.value) and '(3, 8)' in str(e.value)
+
+
+class TestDivergence:
+  def poison(self, monkeypatch, first_bad):
+    batches = class_numbering.ClassNumbering.train_batches
+    loss = class_numbering.ClassNumbering.loss
+
+    def marked(self, first_step):
+      for i, batch in enumerate(batches(self, first_step), first_step):
+        bad = np.full(len(batch['classes']), float(i >= first_bad), np.float32)
+        yield {**batch, 'bad': bad}
+
+    def poisoned(self, params, batch, key):
+      value, extra = loss(self, params, batch, key)
+      return value / (1 - batch['bad'][0]), extra
+
+    monkeypatch.setattr(class_numbering.ClassNumbering, 'train_batches', marked)
+    monkeypatch.setattr(class_numbering.ClassNumbering, 'loss', poisoned)
+
+  def test_the_best_before_it_is_tested(self, tmp_path, monkeypatch):
+    self.poison(monkeypatch, 10)
+    result = loop.train_and_evaluate(numbering(), str(tmp_path))
+    assert result['diverged'] and result['step'] == 12
+    assert result['selected']['step'] in (4, 8)
+    assert 0 <= result['metrics']['set_accuracy'] <= 1
+    assert set(scalars(tmp_path, 'eval/set_accuracy')) == {4, 8}
+
+  def test_nothing_is_tested_if_nothing_was_validated(
+    self, tmp_path, monkeypatch
+  ):
+    self.poison(monkeypatch, 1)
+    result = loop.train_and_evaluate(numbering(log_every=10), str(tmp_path))
+    assert result['diverged'] and result['step'] == 4
+    assert result['metrics'] == {}
+    assert result['selected'] == {
+      'by': 'set_accuracy',
+      'step': None,
+      'validation': None,
+    }
