@@ -15,8 +15,6 @@ def default_config() -> ml_collections.ConfigDict:
       'eval_batch_size': 128,
       'steps': 20_000,
       'learning_rate': 1e-3,
-      # 'constant', or 'cosine': falls to zero over the steps.
-      'schedule': 'constant',
       'log_every': 100,
       'eval_every': 2_000,
       'checkpoint_every': 1_000,
@@ -25,10 +23,9 @@ def default_config() -> ml_collections.ConfigDict:
   )
 
 
-SCHEDULES = ('constant', 'cosine')
-# What may change when a run is resumed; the steps too, unless the learning
-# rate depends on them.
+# What may change when a run is resumed.
 _FREE = (
+  'steps',
   'log_every',
   'eval_every',
   'checkpoint_every',
@@ -64,11 +61,6 @@ def check(config: ml_collections.ConfigDict) -> None:
     raise errors.UserError(
       f'config.learning_rate must be positive; got {config.learning_rate}.'
     )
-  if config.schedule not in SCHEDULES:
-    raise errors.UserError(
-      f'config.schedule is {config.schedule!r}; choose one of '
-      f'{", ".join(SCHEDULES)}.'
-    )
   if not 0 <= config.seed < 2**32:
     raise errors.UserError(
       f'config.seed must be between 0 and 2**32 - 1; got {config.seed}.'
@@ -94,12 +86,10 @@ def differences(old: dict, new: dict) -> list[str]:
     Lines like `model.iterations: 10 -> 20`.
   """
   before, after = dict(_flat(old)), dict(_flat(new))
-  decays = 'cosine' in (before.get('schedule'), after.get('schedule'))
-  free = _FREE if decays else (*_FREE, 'steps')
   return [
     f'{key}: {before.get(key)!r} -> {after.get(key)!r}'
     for key in sorted({*before, *after})
-    if key not in free and before.get(key) != after.get(key)
+    if key not in _FREE and before.get(key) != after.get(key)
   ]
 
 

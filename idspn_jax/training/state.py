@@ -56,11 +56,8 @@ class TrainState:
 def make_optimizer(
   config: ml_collections.ConfigDict,
 ) -> optax.GradientTransformation:
-  """Adam with the paper's settings (Appendix F), its rate as scheduled."""
-  rate = config.learning_rate
-  if config.schedule == 'cosine':
-    rate = optax.cosine_decay_schedule(rate, config.steps)
-  return optax.adam(rate)
+  """Adam with the paper's settings (Appendix F)."""
+  return optax.adam(config.learning_rate)
 
 
 def init_state(

@@ -130,7 +130,6 @@ class TestArguments:
     assert (config.model.hidden_dim, config.model.latent_dim) == (512, 512)
     assert (config.batch_size, config.steps) == (128, 50_000)
     assert config.eval_every == 500 and config.learning_rate == 1e-3
-    assert config.schedule == 'constant'
     assert load('class_numbering').data.distinct_classes == 4
     assert load('class_numbering', 'model=bilstm').model.hidden_dim == 64
 
@@ -172,7 +171,6 @@ class TestRunConfig:
       ('keep_checkpoints', 0),
       ('learning_rate', 0.0),
       ('learning_rate', float('nan')),
-      ('schedule', 'linear'),
       ('seed', -1),
       ('seed', 2**32),
     ],
@@ -195,11 +193,3 @@ class TestRunConfig:
       'seed: 0 -> None',
     ]
     assert run_config.differences(old, old) == []
-
-  def test_steps_may_not_change_under_a_decay(self):
-    old = {'steps': 1, 'schedule': 'cosine'}
-    changed = run_config.differences(old, {'steps': 9, 'schedule': 'cosine'})
-    assert changed == ['steps: 1 -> 9']
-    old['schedule'] = 'constant'
-    same = run_config.differences(old, {'steps': 9, 'schedule': 'constant'})
-    assert same == []

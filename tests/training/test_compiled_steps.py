@@ -160,22 +160,3 @@ def test_first_state_depends_on_the_seed_alone(small):
   first = leaves(small())
   np.testing.assert_array_equal(first, leaves(small(batch_size=4, steps=3)))
   assert not np.array_equal(first, leaves(small(seed=1)))
-
-
-@pytest.mark.parametrize('schedule', ['constant', 'cosine'])
-def test_the_learning_rate_follows_its_schedule(schedule, small):
-  """Adam's first update has the size of the rate, whatever the gradient."""
-  config = small(schedule=schedule, steps=10)
-  optimizer = state_lib.make_optimizer(config)
-  params = {'a': np.zeros(1, np.float32)}
-  state, sizes = optimizer.init(params), []
-  for _ in range(11):
-    gradient = {'a': np.ones(1, np.float32)}
-    updates, state = optimizer.update(gradient, state, params)
-    sizes.append(-float(updates['a'][0]))
-  if schedule == 'constant':
-    expected = np.full(11, config.learning_rate)
-  else:
-    phase = np.pi * np.arange(11) / 10
-    expected = config.learning_rate * (1 + np.cos(phase)) / 2
-  np.testing.assert_allclose(sizes, expected, rtol=1e-4, atol=1e-9)
