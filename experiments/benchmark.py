@@ -74,6 +74,7 @@ def _config(pool: str) -> ml_collections.ConfigDict:
     model = 'dspn' if unrolled else 'idspn'
     config = class_numbering.get_config(f'model={model}')
     config.data.num_validation = 1
+    config.data.distinct_classes = 0
   else:
     config = random_multisets.get_config()
   sizes = _sizes()

@@ -36,6 +36,9 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
   except errors.UserError as e:
     sys.stderr.write(f'{_name()}: error: {_one_line(e)}\n')
     sys.exit(2)
+  except KeyboardInterrupt:
+    sys.stderr.write(f'{_name()}: interrupted\n')
+    sys.exit(130)
 
 
 def _parse(argv):

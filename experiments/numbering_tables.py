@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 import csv
 import fnmatch
-import json
 import os
 from typing import Any, NamedTuple
 
@@ -13,14 +12,15 @@ import ml_collections
 from configs import class_numbering
 from idspn_jax import errors
 from idspn_jax.metrics import numbering_errors
+from idspn_jax.tasks import class_numbering as task
 from idspn_jax.training import cells as cells_lib
 from idspn_jax.training import records
 from idspn_jax.training import reports
+from idspn_jax.training import run_config
 
 PAPER = os.path.join(
   os.path.dirname(__file__), 'paper_tables/table4_class_numbering.csv'
 )
-TABLES = (2, 4)
 _MODELS = {
   'DeepSets': 'deep_sets',
   'Transformer without PE': 'transformer',
@@ -80,14 +80,22 @@ def read_cells(table: int) -> list[Cell]:
   return found
 
 
-def select(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
+def select(cells: Sequence[Cell], patterns: Sequence[str] | None) -> list[Cell]:
   """Picks cells by patterns like `4/idspn/*`; a bare `idspn` means a model.
 
+  Args:
+    cells: to pick from.
+    patterns: the patterns; None for all cells.
+
   Raises:
-    UserError: if a pattern fits no cell.
+    UserError: if there is no pattern, or one fits no cell.
   """
+  if patterns is None:
+    return list(cells)
+  if not patterns:
+    raise errors.UserError('--cells is empty; leave it out for all cells.')
   picked = set()
-  for pattern in patterns or ('*',):
+  for pattern in patterns:
     whole = pattern if '/' in pattern else f'*/{pattern}/*'
     if pattern == '*':
       whole = '*'
@@ -154,9 +162,17 @@ def _entry(
   }
 
 
+def check(config: ml_collections.ConfigDict) -> None:
+  """Refuses a cell that could not be trained, without making its data.
+
+  Raises:
+    UserError: if a setting is impossible or settings do not combine.
+  """
+  run_config.check(config)
+  task.build_model(config.model_name, config.model, config.data.set_size)
+
+
 def _percent(mean, std):
-  if mean is None:
-    return '–'
   deviation = '' if std is None else f' ± {std:.1f}'
   return f'{mean:.1f}{deviation}'
 
@@ -165,7 +181,7 @@ def _here(one):
   if one is None:
     return '–'
   found = one['here']['set_accuracy']
-  mean = None if found['mean'] is None else 100 * found['mean']
+  mean = 100 * found['mean']
   std = None if found['std'] is None else 100 * found['std']
   seeds = f'{found["seeds"]} seed{"s" if found["seeds"] > 1 else ""}'
   lost = f', {found["diverged"]} diverged' if found['diverged'] else ''
@@ -227,13 +243,15 @@ def format_table(cells: Sequence[Cell], entries: Sequence[dict]) -> str:
   return '\n\n'.join(parts)
 
 
-def _describe(config: dict[str, Any]) -> str:
-  """One sentence on the setting of the measured numbers."""
-  data = config['data']
+def _describe(configs: Sequence[dict[str, Any]]) -> str:
+  """Two sentences on the setting, the measured one and the paper's."""
+  first, data = configs[0], configs[0]['data']
+  steps = sorted({config['steps'] for config in configs})
+  ends = dict.fromkeys(f'{steps[i]:,}' for i in (0, -1))
   return (
-    f'Here: sets of {data["set_size"]}, {config["steps"]:,} steps of '
-    f'{config["batch_size"]}, the best of the validations every '
-    f'{config["eval_every"]} steps tested on {data["num_test"]:,} sets. '
+    f'Here: sets of {data["set_size"]}, {" to ".join(ends)} steps of '
+    f'{first["batch_size"]}, the best of the validations every '
+    f'{first["eval_every"]} steps tested on {data["num_test"]:,} sets. '
     'Paper: sets of 64, 50,000 steps of 128, 6 seeds, tested on 64,000.'
   )
 
@@ -242,7 +260,22 @@ class Report:
   """A table that grows cell by cell, saved after each."""
 
   def __init__(self, table: int, cells: Sequence[Cell], directory: str):
-    """Starts an empty table of these cells, to be saved in a directory."""
+    """Starts an empty table.
+
+    Args:
+      table: its number.
+      cells: its cells.
+      directory: where to save it; created.
+
+    Raises:
+      UserError: if the directory cannot be written to.
+    """
+    try:
+      os.makedirs(directory, exist_ok=True)
+    except OSError as e:
+      raise errors.UserError(f'Cannot create --output={directory}: {e}.') from e
+    if not os.access(directory, os.W_OK):
+      raise errors.UserError(f'Cannot write to --output={directory}.')
     self._table = table
     self._cells = cells
     self._directory = directory
@@ -266,11 +299,12 @@ class Report:
       if result['metrics']:
         workdir = cells_lib.seed_directory(directory, seed)
         run = reports.load_run(workdir)
-        measured = run.task.equivariance(run.params, jax.random.key(seed))
-        self._runs[cell.row] = cell, workdir  # The most samples come last.
+        found = run.task.equivariance(run.params, jax.random.key(seed))
+        measured = {**found, 'seed': seed, 'step': run.step}
+        if cell.classes == 4:
+          self._runs[cell.row] = cell, workdir  # The most samples come last.
         break
     self._entries.append(_entry(cell, results, measured))
-    os.makedirs(self._directory, exist_ok=True)
     records.write_atomically(self.files[0], self.text() + '\n')
     content = {'table': self._table, 'cells': self._entries}
     records.write_json(self.files[1], {**content, **records.provenance()})
@@ -279,7 +313,7 @@ class Report:
     """The table so far, with a caption."""
     return (
       f'Table {self._table}: whole-set accuracy in %, mean ± standard '
-      f'deviation.\n{_describe(self._entries[0]["config"])}\n\n'
+      f'deviation.\n{_describe([e["config"] for e in self._entries])}\n\n'
       + format_table(self._cells, self._entries)
     )
 
@@ -288,40 +322,19 @@ class Report:
     # Here, because only drawing needs matplotlib.
     from idspn_jax.figures import numbering
 
-    worst = {}
+    worst, sources = {}, []
     for row, (cell, workdir) in self._runs.items():
-      if cell.classes == 4:
-        run = reports.load_run(workdir)
-        key = jax.random.key(run.config.seed)
-        worst[row] = run.task.worst_numbering(run.params, key)
+      run = reports.load_run(workdir)
+      key = jax.random.key(run.config.seed)
+      worst[row] = run.task.worst_numbering(run.params, key)
+      sources.append(
+        f'{row}: {cell.name}, seed {run.config.seed}, step {run.step:,}, of '
+        f'{run.config.data.num_test:,} test sets'
+      )
     if not worst:
       return []
     stem = os.path.join(self._directory, 'table8')
-    records.write_atomically(
-      f'{stem}.txt', numbering_errors.format_numberings(worst) + '\n'
-    )
+    text = numbering_errors.format_numberings(worst)
+    notes = '\n'.join(sources)
+    records.write_atomically(f'{stem}.txt', f'{text}\n\n{notes}\n')
     return [f'{stem}.txt', str(numbering.draw_numberings(worst, f'{stem}.png'))]
-
-
-def apply_overrides(
-  config: ml_collections.ConfigDict, overrides: Sequence[str]
-) -> None:
-  """Sets keys from texts like `model.hidden_dim=32`.
-
-  Raises:
-    UserError: if a key is unknown or the value is of another type.
-  """
-  for text in overrides:
-    key, equals, value = text.partition('=')
-    try:
-      if not equals or not isinstance(config[key], int | float | str):
-        raise KeyError(key)
-      kind = type(config[key])
-      config.update_from_flattened_dict(
-        {key: value if kind is str else kind(json.loads(value))}
-      )
-    except (KeyError, TypeError, ValueError) as e:
-      raise errors.UserError(
-        f'--override={text}: write KEY=VALUE with a key of the config, like '
-        'model.hidden_dim=32.'
-      ) from e

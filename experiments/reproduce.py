@@ -8,7 +8,8 @@ The first command is the whole of Table 4, a GPU's work; the second one trains
 all seven models on two CPU cores. Cells are named CLASSES/MODEL/SAMPLES, or
 CLASSES/MODEL+da/SAMPLES with augmentation (--list shows them); a bare model
 stands for all its cells. Running a command again, with more cells or seeds too,
-only trains what is missing; Ctrl-C saves first.
+only trains what is missing; Ctrl-C saves first. A table shows the cells that
+were asked for: ask for all to collect what several calls have trained.
 
 Leaves in --output: the table as Markdown and as JSON, with every run's numbers,
 configuration, device, versions and date, and Table 8, each model's worst
@@ -22,16 +23,21 @@ import os
 from absl import flags
 
 from experiments import command_line
+from experiments import overrides
 from idspn_jax import errors
 
-_TABLE = flags.DEFINE_integer('table', 2, 'Which table: 2 or 4.')
-_SETTING = flags.DEFINE_string('setting', 'paper', 'paper, or reduced.')
-_CELLS = flags.DEFINE_list('cells', [], 'Patterns of cells; default: all.')
+_TABLE = flags.DEFINE_enum(
+  'table', '2', ['2', '4'], 'Which table; both write Table 8 too.'
+)
+_SETTING = flags.DEFINE_enum(
+  'setting', 'paper', ['paper', 'reduced'], 'Which setting.'
+)
+_CELLS = flags.DEFINE_list('cells', None, 'Patterns of cells; default: all.')
 _SEEDS = flags.DEFINE_string(
   'seeds', '3', 'How many seeds, from 0; or the seeds themselves, like 4,7.'
 )
 _STEPS = flags.DEFINE_integer(
-  'steps', None, 'Training steps instead of the setting.', lower_bound=1
+  'steps', None, "Training steps instead of the setting's.", lower_bound=1
 )
 _OVERRIDE = flags.DEFINE_multi_string(
   'override', [], 'KEY=VALUE of the config for all cells; repeatable.'
@@ -46,6 +52,9 @@ _OUTPUT = flags.DEFINE_string(
   'output', None, 'Directory of tables and figures; default: the workdir.'
 )
 _LIST = flags.DEFINE_bool('list', False, 'Only list the cells.')
+
+# What cells and seeds are made of.
+_FIXED = ('seed', 'task', 'model_name', 'data.permute')
 
 
 def _seeds():
@@ -69,7 +78,7 @@ def _configs(tables, cell):
   @functools.cache
   def config_of(seed):
     config = tables.config_of(cell, _SETTING.value, seed)
-    tables.apply_overrides(config, _OVERRIDE.value)
+    overrides.apply(config, _OVERRIDE.value, _FIXED)
     if _STEPS.value:
       config.steps = _STEPS.value
       for name in ('eval_every', 'checkpoint_every', 'log_every'):
@@ -82,29 +91,31 @@ def _configs(tables, cell):
 def main(argv):
   """Trains what is missing, prints and saves the tables."""
   del argv
+  seeds = _seeds()
   # Here, so that --help and wrong flags answer at once.
   from experiments import numbering_tables as tables
   from idspn_jax.training import cells as cells_lib
   from idspn_jax.training import loop
 
-  if _TABLE.value not in tables.TABLES:
-    raise errors.UserError(
-      f'--table={_TABLE.value}: choose one of 2 and 4; both write Table 8.'
-    )
-  cells = tables.select(tables.read_cells(_TABLE.value), _CELLS.value)
+  table = int(_TABLE.value)
+  cells = tables.select(tables.read_cells(table), _CELLS.value)
   if _LIST.value:
     print('\n'.join(cell.name for cell in cells))
     return 0
-  seeds = _seeds()
   workdir = _WORKDIR.value or f'runs/numbering_{_SETTING.value}'
   output = _OUTPUT.value or workdir
-  report = tables.Report(_TABLE.value, cells, output)
+  report = tables.Report(table, cells, output)
+  configs = {cell: _configs(tables, cell) for cell in cells}
+  # What does not fit is told before anything is trained.
   for cell in cells:
-    print(f'{cell.name}: {len(seeds)} seeds', flush=True)
+    tables.check(configs[cell](seeds[0]))
+    cells_lib.finished(configs[cell], seeds, os.path.join(workdir, cell.name))
+  for cell in cells:
+    print(f'{cell.name}: seed {", ".join(map(str, seeds))}', flush=True)
     directory = os.path.join(workdir, cell.name)
     try:
       results = cells_lib.train(
-        _configs(tables, cell), seeds, directory, _TOGETHER.value
+        configs[cell], seeds, directory, _TOGETHER.value
       )
     except loop.Interrupted as e:
       print(f'Stopped at step {e.step}; the same command continues from there.')

@@ -47,11 +47,12 @@ def main(argv):
       f'Diverged: the loss at step {result["step"]} is not finite; see '
       f'{_WORKDIR.value}/scalars.jsonl.'
     )
-    return 1
+  if result.get('selected', {}).get('step') is not None:
+    print(f'Test of step {result["selected"]["step"]}, the best in validation:')
   for name, value in result['metrics'].items():
     print(f'{name}: {value:.4g}')
   print(f'Saved in {_WORKDIR.value}/result.json')
-  return 0
+  return 1 if result['diverged'] else 0
 
 
 if __name__ == '__main__':

@@ -88,7 +88,8 @@ class ClassNumbering(task.Task):
     if config.batch_size > data.num_train:
       raise errors.UserError(
         f'batch_size is {config.batch_size} but there are only '
-        f'{data.num_train} sets to train on; lower --config.batch_size.'
+        f'{data.num_train} sets to train on; lower batch_size or raise '
+        'data.num_train.'
       )
     self.model = build_model(config.model_name, config.model, data.set_size)
     self.iterates = config.model_name in DECODERS
@@ -160,7 +161,8 @@ class ClassNumbering(task.Task):
       Scores, `(B, N, N)`: probabilities of iDSPN and DSPN, logits of others.
 
     Raises:
-      ValueError: if the sets have another size than the model's.
+      ValueError: if the sets have another size than the model's, or (outside
+        of `jax.jit`) a label is not below K.
     """
     size = self.config.data.set_size
     if classes.ndim != 2 or classes.shape[1] != size:
@@ -168,6 +170,8 @@ class ClassNumbering(task.Task):
         f'classes need shape (B, {size}), one label per element of sets of '
         f'size {size}; got {classes.shape}.'
       )
+    if not isinstance(classes, jax.core.Tracer):
+      self._check_labels(np.asarray(classes))
     set_key, position_key = jax.random.split(key)
     rngs = {'initial_set': set_key, 'positions': position_key}
     options = {}
@@ -177,6 +181,16 @@ class ClassNumbering(task.Task):
     return self.model.apply(
       {'params': params}, self._one_hot(classes), rngs=rngs, **options
     )
+
+  def _check_labels(self, classes):
+    known = self.config.data.num_classes
+    if not np.issubdtype(classes.dtype, np.integer):
+      raise ValueError(f'classes need to be integers; got {classes.dtype}.')
+    wrong = classes[(classes < 0) | (classes >= known)]
+    if wrong.size:
+      raise ValueError(
+        f'This model knows the classes 0 to {known - 1}; got {wrong[0]}.'
+      )
 
   def _score(self, params, batch, key, iterations=None):
     classes, numbers = batch['classes'], batch['numbers']
@@ -270,7 +284,10 @@ class ClassNumbering(task.Task):
       for classes in self.classes['test'][:_EXAMPLES]:
         one_hot = np.asarray(self._one_hot(classes))
         largest = float(np.max(np.abs(function(one_hot[None]))))
-        error = max(error, law(function, one_hot, permutations) / largest)
+        # What gives no numbers keeps no law.
+        good = np.isfinite(largest) and largest > 0
+        own = law(function, one_hot, permutations) / largest if good else np.inf
+        error = max(error, own)
       found[name] = {'error': error, 'holds': error <= _ROUNDING}
     return found
 

@@ -1,17 +1,15 @@
 """Cells of a table of results: one experiment under several seeds."""
 
 from collections.abc import Callable, Sequence
-import json
+import math
 import os
 from typing import Any
 
 import ml_collections
 import numpy as np
 
-from idspn_jax import errors
 from idspn_jax.training import loop
 from idspn_jax.training import run as run_lib
-from idspn_jax.training import run_config
 
 
 def seed_directory(directory: str, seed: int) -> str:
@@ -27,14 +25,25 @@ def _finished(config, workdir):
   result = run_lib.read_result(workdir)
   if result is None:
     return None
-  wanted = json.loads(config.to_json())
-  if changed := run_config.differences(result['config'], wanted):
-    raise errors.UserError(
-      f'{workdir} holds a run with another config ({"; ".join(changed)}); '
-      'use another --workdir or the same settings.'
-    )
+  run_lib.check_same(result['config'], config, workdir)
   diverged = result['diverged'] and result['config']['steps'] == config.steps
   return result if diverged or result['step'] == config.steps else None
+
+
+def finished(
+  config_of: Callable[[int], ml_collections.ConfigDict],
+  seeds: Sequence[int],
+  directory: str,
+) -> dict[int, dict[str, Any]]:
+  """Reads the results of those seeds of a cell that need no training.
+
+  Args and errors are those of `train`.
+  """
+  found = {
+    seed: _finished(config_of(seed), seed_directory(directory, seed))
+    for seed in seeds
+  }
+  return {seed: result for seed, result in found.items() if result is not None}
 
 
 def train(
@@ -60,11 +69,7 @@ def train(
     Interrupted: if a signal asked to stop; the states are saved.
   """
   configs = {seed: config_of(seed) for seed in seeds}
-  results = {}
-  for seed, config in configs.items():
-    result = _finished(config, seed_directory(directory, seed))
-    if result is not None:
-      results[seed] = result
+  results = finished(config_of, seeds, directory)
   left = [seed for seed in configs if seed not in results]
   groups = [left] if together else [[seed] for seed in left]
   for group in filter(None, groups):
@@ -91,7 +96,11 @@ def summarize(
     `mean` and sample standard deviation `std` (None where there are too few
     values), the number of `seeds`, how many of them `diverged`, `values`.
   """
-  values = [result['metrics'].get(metric, lost) for result in results]
+  values = [result['metrics'].get(metric) for result in results]
+  # JSON has no NaN: a result read back says None.
+  values = [
+    lost if value is None or math.isnan(value) else value for value in values
+  ]
   known = [value for value in values if value is not None]
   return {
     'mean': float(np.mean(known)) if known else None,

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+_CONTAINER = '/sys/fs/cgroup/memory.max'
+
 
 def _stack(*leaves):
   on_host = isinstance(leaves[0], np.ndarray)
@@ -43,8 +45,16 @@ class Lockstep:
 
 
 def memory_limit() -> int:
-  """Bytes that a program may use: of the accelerator, else of the machine."""
+  """Bytes that a program may use: of the accelerator, else of the machine.
+
+  A container may have less than its machine.
+  """
   stats = jax.local_devices()[0].memory_stats() or {}
   if 'bytes_limit' in stats:
     return stats['bytes_limit']
-  return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  limit = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  try:
+    with open(_CONTAINER, encoding='ascii') as f:
+      return min(limit, int(f.read()))
+  except (OSError, ValueError):  # No container, or one without a limit.
+    return limit

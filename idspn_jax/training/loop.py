@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import contextlib
 import itertools
 import json
+import os
 import signal
 import sys
 import time
@@ -85,7 +86,10 @@ class _Crew:
     self.lockstep = lockstep_lib.Lockstep(len(runs))
     self.parallel = state_lib.DataParallel(self.config.batch_size, len(runs))
     self.evaluate = evaluation.Evaluator(*(run.task for run in runs))
-    self.keep_best = jax.jit(self.lockstep.map(state_lib.keep_best))
+    self.keep_best = jax.jit(
+      self.lockstep.map(state_lib.keep_best),
+      out_shardings=self.parallel.everywhere,
+    )
     states = self.lockstep.stack([run.state for run in runs])
     self.state = self.parallel.replicate(states)
     self.train_seconds = 0.0
@@ -115,16 +119,18 @@ class _Crew:
       if not good and run.diverged_at is None:
         run.diverged_at = step
         logging.warning('%s: diverged at step %d.', run.workdir, step)
+        own = jax.device_get(self.lockstep.unstack(scalars))
+        run.write(step, 'train', own[self.runs.index(run)])
     return all(run.diverged_at is not None for run in self.runs)
 
-  def report(self, step, scalars, seconds, bar):
-    """Logs training scalars, those of a diverged run for the last time."""
+  def report(self, step, scalars, steps, seconds, bar):
+    """Logs training scalars and how fast the last `steps` were."""
     self.train_seconds += seconds
-    self.timed_steps += self.config.log_every
+    self.timed_steps += steps
     scalars = self.lockstep.unstack(jax.device_get(scalars))
     for run, own in zip(self.runs, scalars, strict=True):
-      if run.diverged_at in (None, step):
-        rate = self.config.log_every / seconds
+      if run.diverged_at is None:
+        rate = steps / seconds
         run.write(step, 'train', {**own, 'steps_per_second': rate})
     losses = ' '.join(f'{float(own["loss"]):.3g}' for own in scalars)
     bar.set_postfix_str(f'loss={losses}', refresh=False)
@@ -147,14 +153,15 @@ class _Crew:
     selection = self.runs[0].task.selection
     split = 'test' if selection is None else 'validation'
     metrics = self.evaluate(self.state.params, split)
-    values = []
     for run, own in zip(self.runs, metrics, strict=True):
-      values.append(np.float32(-np.inf))
       if run.diverged_at is None:
         run.write(step, 'eval', own)
-        values[-1] = np.float32(own.get(selection, -np.inf))
     if selection is not None:
-      value = self.lockstep.stack([np.asarray(value) for value in values])
+      values = [
+        np.asarray(own[selection] if run.diverged_at is None else -np.inf)
+        for run, own in zip(self.runs, metrics, strict=True)
+      ]
+      value = self.lockstep.stack(values).astype(np.float32)
       self.state = self.keep_best(self.state, value)
 
   def test(self, step):
@@ -184,8 +191,9 @@ class _Crew:
 def _advance(crew, stop):
   """Steps until done, asked to stop, or all diverged; returns the step."""
   config = crew.config
-  step, scalars = crew.first, None
+  step, reported, scalars = crew.first, crew.first, None
   on_cpu = jax.default_backend() == 'cpu'
+  selects = crew.runs[0].task.selection is not None
   with _progress(crew.first, config.steps) as bar:
     since = time.perf_counter()
     for batch in crew.batches():
@@ -200,18 +208,20 @@ def _advance(crew, stop):
       if step % config.log_every == 0:
         jax.block_until_ready(scalars)
         seconds = time.perf_counter() - since
-        lost = crew.all_diverged(step, scalars)
-        crew.report(step, scalars, seconds, bar)
-        if lost:
+        if crew.all_diverged(step, scalars):
           return step
-        since = time.perf_counter()
-      evaluates = step % config.eval_every == 0 and step < config.steps
-      saves = step % config.checkpoint_every == 0
+        crew.report(step, scalars, step - reported, seconds, bar)
+        reported, since = step, time.perf_counter()
+      # The last step is evaluated and saved outside, in this order too: a
+      # checkpoint knows of its own validation, and of every best before it.
+      last = step == config.steps
+      evaluates = step % config.eval_every == 0 and not last
+      saves = step % config.checkpoint_every == 0 and not last
+      saves = saves or (evaluates and selects)
       if evaluates or saves:
         pause = time.perf_counter()
         if crew.all_diverged(step, scalars):
           return step
-        # In this order, so that a checkpoint knows of its own validation.
         if evaluates:
           crew.validate(step)
         if saves:
@@ -228,7 +238,9 @@ def _train(runs, stop):
   if crew.first < crew.config.steps and not crew.compile() and len(runs) > 1:
     del crew
     half = (len(runs) + 1) // 2
-    logging.info('%d seeds do not fit together; halving.', len(runs))
+    logging.warning(
+      '%d seeds in one program need more than the memory; halving.', len(runs)
+    )
     return [*_train(runs[:half], stop), *_train(runs[half:], stop)]
   step = _advance(crew, stop)
   finished = step == crew.config.steps
@@ -268,13 +280,16 @@ def train_in_lockstep(
   """
   for config in configs:
     first, other = (json.loads(c.to_json()) for c in (configs[0], config))
-    if changed := run_config.differences({**first, 'seed': config.seed}, other):
+    first['seed'] = config.seed
+    if changed := run_config.differences(first, other, free=()):
       raise errors.UserError(
         'Runs in lockstep may differ in their seeds alone, not in '
         f'{"; ".join(changed)}.'
       )
-  if len(set(workdirs)) < len(configs):
-    raise errors.UserError('Runs in lockstep need a directory each.')
+  if len(set(map(os.path.abspath, workdirs))) < len(configs):
+    raise errors.UserError(
+      f'Runs in lockstep need a directory each; got {", ".join(workdirs)}.'
+    )
   with contextlib.ExitStack() as resources:
     runs = [
       run_lib.Run(config, workdir, resources)
@@ -283,11 +298,15 @@ def train_in_lockstep(
     results = {}
     with _StopRequest() as stop:
       runs.sort(key=lambda run: run.first)
-      for _, group in itertools.groupby(runs, lambda run: run.first):
+      for first_step, group in itertools.groupby(runs, lambda r: r.first):
+        if stop.received:
+          raise Interrupted(first_step, stop.received)
         crew = list(group)
         found = _train(crew, stop)
         names = [run.workdir for run in crew]
         results.update(zip(names, found, strict=True))
+      if stop.received:  # While testing: all is written, but go no further.
+        raise Interrupted(runs[-1].config.steps, stop.received)
   return [results[workdir] for workdir in workdirs]
 
 

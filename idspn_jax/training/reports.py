@@ -26,8 +26,8 @@ class LoadedRun(NamedTuple):
     config: its configuration.
     task: its task, data included.
     step: the step of the parameters.
-    params: the checkpoint's parameters; if the task selects, the best that it
-      knows of.
+    params: the checkpoint's parameters; if the task selects and has been
+      validated, the best.
   """
 
   workdir: str
@@ -76,9 +76,10 @@ def load_run(
         f'{workdir} has no checkpoint of step {step}; it has {found}.'
       )
     state = saved.restore(step, state)
-  if state.best is not None and np.isfinite(state.best.value):
-    step = int(state.best.step)
-  return LoadedRun(workdir, config, task, step, state.selected)
+  if state.best is None or not np.isfinite(state.best.value):
+    return LoadedRun(workdir, config, task, step, state.params)
+  best = state.best
+  return LoadedRun(workdir, config, task, int(best.step), best.params)
 
 
 def evaluate_at(

@@ -29,19 +29,37 @@ def _make_workdir(workdir):
     raise errors.UserError(f'Cannot create --workdir={workdir}: {e}.') from e
 
 
-def _prepare_workdir(config, workdir):
+def check_same(old: dict, config: ml_collections.ConfigDict, workdir: str):
+  """Refuses to mix runs.
+
+  Args:
+    old: the configuration of what is in the directory.
+    config: the present configuration.
+    workdir: the directory.
+
+  Raises:
+    UserError: if they are of different runs.
+  """
+  changed = run_config.differences(old, json.loads(config.to_json()))
+  if changed:
+    raise errors.UserError(
+      f'{workdir} holds a run with another config ({"; ".join(changed)}); '
+      'use another --workdir or the same settings.'
+    )
+
+
+def _prepare_workdir(config, workdir, latest):
   """Checks that the directory is this run's, and notes its settings."""
   path = os.path.join(workdir, 'config.json')
-  content = json.loads(config.to_json())
   if os.path.exists(path):
     with open(path, encoding='utf-8') as f:
-      changed = run_config.differences(json.load(f), content)
-    if changed:
-      raise errors.UserError(
-        f'{workdir} holds a run with another config ({"; ".join(changed)}); '
-        'use another --workdir or the same settings.'
-      )
-  records.write_json(path, content)
+      check_same(json.load(f), config, workdir)
+  if latest > config.steps:
+    raise errors.UserError(
+      f'{workdir} has a checkpoint of step {latest}, beyond '
+      f'config.steps={config.steps}; use more steps or another --workdir.'
+    )
+  records.write_json(path, json.loads(config.to_json()))
   records.write_json(
     os.path.join(workdir, 'environment.json'), records.provenance()
   )
@@ -85,17 +103,12 @@ class Run:
     self.saved = resources.enter_context(
       checkpoints.Checkpoints(workdir, config.keep_checkpoints)
     )
-    _prepare_workdir(config, workdir)
-    self.state = state_lib.init_state(self.task, config)
     self.first = self.saved.latest() or 0
+    _prepare_workdir(config, workdir, self.first)
+    self.state = state_lib.init_state(self.task, config)
     if self.first:
       self.state = self.saved.restore(self.first, self.state)
       logging.info('%s: resuming at step %d.', workdir, self.first)
-    if self.first > config.steps:
-      raise errors.UserError(
-        f'{workdir} has a checkpoint of step {self.first}, beyond '
-        f'config.steps={config.steps}.'
-      )
     self.log = resources.enter_context(
       contextlib.closing(records.ScalarLog(workdir, self.first))
     )

@@ -1,5 +1,7 @@
 """The settings that every run has, and their checks."""
 
+from collections.abc import Sequence
+
 import ml_collections
 
 from idspn_jax import errors
@@ -75,12 +77,13 @@ def _flat(tree, prefix=''):
       yield prefix + key, value
 
 
-def differences(old: dict, new: dict) -> list[str]:
+def differences(old: dict, new: dict, free: Sequence[str] = _FREE) -> list[str]:
   """Lists settings that differ and may not when a run is resumed.
 
   Args:
     old: the run's configuration as a dictionary.
     new: the present one.
+    free: keys that may differ.
 
   Returns:
     Lines like `model.iterations: 10 -> 20`.
@@ -89,7 +92,7 @@ def differences(old: dict, new: dict) -> list[str]:
   return [
     f'{key}: {before.get(key)!r} -> {after.get(key)!r}'
     for key in sorted({*before, *after})
-    if key not in _FREE and before.get(key) != after.get(key)
+    if key not in free and before.get(key) != after.get(key)
   ]
 
 

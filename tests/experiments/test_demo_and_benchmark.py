@@ -48,6 +48,29 @@ def test_train_step(run, sizes, tmp_path):
   assert 'times faster' in done.stdout and str(path) in done.stdout
 
 
+def test_train_step_of_numbering(run, tmp_path):
+  path = tmp_path / 'bench.json'
+  done = run(
+    'benchmark',
+    '--task=numbering',
+    '--set_size=4',
+    '--num_classes=2',
+    '--batch_size=4',
+    '--hidden_dim=8',
+    '--iterations=3',
+    '--gradient=unrolled',
+    '--momentum=0',
+    '--repeats=2',
+    f'--json={path}',
+  )
+  assert done.returncode == 0, done.stderr
+  config = json.loads(path.read_text())['config']
+  assert config['task'] == 'class_numbering' and config['model_name'] == 'dspn'
+  assert config['data']['set_size'] == 4 and config['model']['hidden_dim'] == 8
+  assert config['model']['projection'] == 'simplex'
+  assert config['model']['momentum'] == 0 and not config['model']['grad_clip']
+
+
 @pytest.mark.deep
 def test_memory(run, sizes, tmp_path):
   path = tmp_path / 'memory.json'

@@ -115,6 +115,8 @@ def test_bad_numbers_in_a_set_file(run, tmp_path):
     ('benchmark', ['--gradient=magic'], 'magic'),
     ('demo', ['--steps=0'], 'steps'),
     ('demo', ['--speed=1'], 'speed'),
+    ('benchmark', ['--task=numbering', '--set_dim=3'], '--set_dim'),
+    ('benchmark', ['--num_classes=3'], '--num_classes'),
   ],
 )
 def test_other_binaries(name, arguments, culprit, run):
@@ -122,7 +124,7 @@ def test_other_binaries(name, arguments, culprit, run):
 
 
 @pytest.mark.parametrize(
-  'name', ['train', 'evaluate', 'benchmark', 'demo', 'parity']
+  'name', ['train', 'evaluate', 'benchmark', 'demo', 'parity', 'reproduce']
 )
 @pytest.mark.deep
 def test_help_shows_how_it_is_called(name, run):

@@ -2,11 +2,14 @@
 
 import csv
 import json
+import types
 
 import pytest
 
 from experiments import numbering_tables as tables
+from experiments import overrides
 from idspn_jax import errors
+from idspn_jax.metrics import numbering_errors
 from idspn_jax.training import cells as cells_lib
 
 # Small enough that a cell takes seconds.
@@ -77,7 +80,9 @@ class TestCells:
 
   def test_all_of_them_without_a_pattern(self):
     cells = tables.read_cells(2)
-    assert tables.select(cells, []) == tables.select(cells, ['*']) == cells
+    assert tables.select(cells, None) == tables.select(cells, ['*/*']) == cells
+    with pytest.raises(errors.UserError, match='--cells is empty'):
+      tables.select(cells, [])
 
   def test_configs_are_the_papers(self):
     for cell in tables.read_cells(4):
@@ -109,6 +114,14 @@ class TestSummary:
     found = cells_lib.summarize(self.RESULTS, 'a')
     assert found['mean'] == 0.75 and found['values'] == [0.5, None, 1.0]
     assert found['seeds'] == 3 and found['diverged'] == 2
+
+  def test_nan_is_lost_too(self):
+    results = [
+      {'diverged': True, 'metrics': {'a': value}}
+      for value in (float('nan'), None)
+    ]
+    assert cells_lib.summarize(results, 'a', 0.0)['values'] == [0.0, 0.0]
+    assert cells_lib.summarize(results, 'a')['values'] == [None, None]
 
   def test_one_seed_has_no_deviation(self):
     found = cells_lib.summarize(self.RESULTS[:1], 'a')
@@ -209,7 +222,8 @@ def test_what_is_left_behind(reproduced):
     assert one['config']['data']['set_size'] == 4
   assert content['cells'][1]['paper'] == {'mean': 96.8, 'std': 0.6, 'seeds': 6}
   worst = (directory / 'table' / 'table8.txt').read_text('utf-8').splitlines()
-  assert worst[0].split() == ['DeepSets', 'iDSPN'] and len(worst) == 2 + 4
+  assert worst[0].split() == ['DeepSets', 'iDSPN']
+  assert len(worst) == 2 + 4 + 1 + 2  # Headings, numbers, and what they are.
   assert (directory / 'table' / 'table8.png').read_bytes()[:4] == b'\x89PNG'
 
 
@@ -230,14 +244,17 @@ def test_only_what_is_missing_is_trained(reproduced):
 @pytest.mark.parametrize(
   'arguments, culprits',
   [
-    (['--table=3'], ['--table=3', '2 and 4']),
+    (['--table=3'], ['--table=3', '2|4']),
+    (['--cells='], ['--cells is empty']),
     (['--cells=mlp'], ["'mlp'", '4/idspn/640']),
     (['--seeds=0'], ['--seeds=0']),
     (['--seeds=1,1'], ['--seeds=1,1']),
     (['--setting=tiny'], ['tiny', 'reduced']),
-    (['--override=model.width=3'], ['model.width=3', 'KEY=VALUE']),
-    (['--override=steps=many'], ['steps=many']),
+    (['--override=seed=5'], ['--override=seed=5', '--seeds']),
+    # The last of all cells is told of before the first is trained.
+    (['--override=model.hidden_dim=20'], ['multiple of 8', '20']),
     (['--override=data.num_classes=65'], ['64 classes; got 65']),
+    (['--output=/dev/null'], ['--output=/dev/null']),
   ],
 )
 def test_errors(arguments, culprits, run, tmp_path):
@@ -247,6 +264,91 @@ def test_errors(arguments, culprits, run, tmp_path):
   assert line.startswith('reproduce: error: ')
   for culprit in culprits:
     assert culprit in line
+
+
+class TestOverrides:
+  @pytest.mark.parametrize(
+    'text, value',
+    [
+      ('steps=7', 7),
+      ('learning_rate=1', 1.0),
+      ('learning_rate=2e-3', 0.002),
+      ('data.permute=true', True),
+      ('model.pool=sum', 'sum'),
+    ],
+  )
+  def test_are_applied(self, text, value):
+    config = tables.config_of(tables.read_cells(2)[0], 'paper', 0)
+    overrides.apply(config, [text])
+    found = config[text.split('=')[0]]
+    assert found == value and type(found) is type(value)
+
+  @pytest.mark.parametrize(
+    'text, message',
+    [
+      ('model.width=3', "'model.width' is no key .* KEY=VALUE"),
+      ('model=3', "'model' is no key"),
+      ('steps', 'needs a value like 50000'),
+      ('steps=many', 'needs a value like 50000'),
+      ('steps=3.7', 'needs a value like 50000'),
+      ('steps=true', 'needs a value like 50000'),
+      ('steps="7"', 'needs a value like 50000'),
+      ('steps=1e400', 'needs a value like 50000'),
+      ('learning_rate=NaN', 'needs a value like 0.001'),
+      ('data.permute=2', 'needs a value like false'),
+      ('seed=1', '--cells and --seeds say what seed is'),
+    ],
+  )
+  def test_are_refused(self, text, message):
+    config = tables.config_of(tables.read_cells(2)[0], 'paper', 0)
+    with pytest.raises(errors.UserError, match=message) as e:
+      overrides.apply(config, [text], ['seed'])
+    assert f'--override={text}: ' in str(e.value)
+
+
+def test_table_8_shows_the_four_classes(tmp_path, monkeypatch):
+  cells = tables.select(tables.read_cells(4), ['4/idspn/*', '8/idspn/640'])
+  report = tables.Report(4, cells, str(tmp_path))
+
+  class Task:
+    def equivariance(self, params, key):
+      return dict.fromkeys(('set', 'multiset'), {'error': 0, 'holds': True})
+
+    def worst_numbering(self, params, key):
+      return numbering_errors.Numbering([[(0, False), (0, True)]], 1)
+
+  def load_run(workdir):
+    config = tables.config_of(cells[0], 'reduced', 5)
+    return types.SimpleNamespace(
+      task=Task(), params=None, step=9, config=config
+    )
+
+  monkeypatch.setattr(tables.reports, 'load_run', load_run)
+  result = {
+    'diverged': False,
+    'metrics': {'set_accuracy': 1.0},
+    'config': tables.config_of(cells[0], 'reduced', 5).to_dict(),
+    **dict.fromkeys(
+      (
+        'step',
+        'selected',
+        'parameters',
+        'seconds_per_step',
+        'seeds_in_lockstep',
+        'device',
+        'versions',
+        'date',
+      ),
+      1,
+    ),
+  }
+  for cell in cells:
+    report.add(cell, {5: result}, str(tmp_path / cell.name))
+  report.save_worst()
+  lines = (tmp_path / 'table8.txt').read_text('utf-8').splitlines()
+  assert lines[:4] == ['iDSPN', '1 wrong', '(a, 0)', '(a, 0)*']
+  # Of the cells of a row, the one with most samples.
+  assert lines[-1] == 'iDSPN: 4/idspn/64000, seed 5, step 9, of 6,400 test sets'
 
 
 def test_another_setting_needs_another_directory(reproduced, run):

@@ -139,6 +139,29 @@ def test_sets_of_another_size_are_refused():
     assert str(shape) in str(e.value)
 
 
+def test_what_gives_no_numbers_is_not_equivariant(monkeypatch):
+  task = class_numbering.ClassNumbering(_config())
+  for value in (jnp.nan, jnp.inf, 0.0):
+    monkeypatch.setattr(
+      task,
+      'predict',
+      lambda params, classes, key, initial_set, value=value: jnp.full(
+        (1, 6, 6), value
+      ),
+    )
+    found = task.equivariance({}, jax.random.key(0))
+    for law in found.values():
+      assert law == {'error': np.inf, 'holds': False}
+
+
+def test_unknown_labels_are_refused():
+  task = class_numbering.ClassNumbering(_config())
+  for bad, message in (([4, -1], 'classes 0 to 3; got 4'), ([0.5], 'float')):
+    classes = np.resize(np.array(bad), (2, 6))
+    with pytest.raises(ValueError, match=message):
+      task.predict({}, classes, jax.random.key(0))
+
+
 def test_splits_are_independent():
   task = class_numbering.ClassNumbering(_config())
   assert [len(task.classes[s]) for s in ('train', 'validation', 'test')] == [

@@ -1,6 +1,10 @@
 """Seeds in lockstep: each run is what it would have been alone."""
 
 import json
+import os
+import pathlib
+import subprocess
+import sys
 
 import chex
 import jax
@@ -13,6 +17,7 @@ from idspn_jax.training import lockstep
 from idspn_jax.training import loop
 from idspn_jax.training import reports
 
+ROOT = pathlib.Path(__file__).parents[2]
 SEEDS = (3, 0, 7)
 
 
@@ -117,6 +122,8 @@ def test_a_diverged_seed_does_not_disturb_the_others(
 def test_only_seeds_may_differ(small, tmp_path):
   with pytest.raises(errors.UserError, match='learning_rate: 0.001 -> 0.1'):
     train([small(), small(seed=1, learning_rate=0.1)], tmp_path)
+  with pytest.raises(errors.UserError, match='steps: 6 -> 7'):
+    train([small(), small(seed=1, steps=7)], tmp_path)
   with pytest.raises(errors.UserError, match='a directory each'):
     loop.train_in_lockstep([small(), small(seed=1)], [str(tmp_path)] * 2)
 
@@ -141,3 +148,51 @@ class TestLockstep:
 
   def test_there_is_memory(self):
     assert lockstep.memory_limit() > 2**28
+
+
+TWO_DEVICES = """
+import sys
+import jax
+from configs import class_numbering
+from idspn_jax.training import loop
+
+assert jax.device_count() == 2
+configs = []
+for seed in (0, 1):
+  config = class_numbering.get_config(
+    f'n=2,T=2,samples=8,classes=2,seed={seed}'
+  )
+  config.data.num_validation = config.data.num_test = 8
+  config.model.hidden_dim = config.model.latent_dim = 8
+  config.batch_size = config.eval_batch_size = 8
+  config.steps, config.log_every = 6, 2
+  config.checkpoint_every = config.eval_every = 2
+  configs.append(config)
+workdirs = [f'{sys.argv[1]}/together{i}' for i in range(2)]
+together = loop.train_in_lockstep(configs, workdirs)
+alone = [
+  loop.train_and_evaluate(config, f'{sys.argv[1]}/alone{i}')
+  for i, config in enumerate(configs)
+]
+for a, b in zip(together, alone):
+  assert (a['seeds_in_lockstep'], b['seeds_in_lockstep']) == (2, 1)
+  assert a['selected'] == b['selected'], (a, b)
+  for name, value in a['metrics'].items():
+    assert abs(value - b['metrics'][name]) < 1e-3, (name, a, b)
+"""
+
+
+def test_two_seeds_on_two_devices(tmp_path):
+  done = subprocess.run(
+    [sys.executable, '-c', TWO_DEVICES, str(tmp_path)],
+    cwd=ROOT,
+    env={
+      **os.environ,
+      'JAX_PLATFORMS': 'cpu',
+      'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
+    },
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.returncode == 0, done.stderr

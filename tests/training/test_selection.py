@@ -4,6 +4,7 @@ import json
 import shutil
 
 import chex
+import jax
 import numpy as np
 import pytest
 
@@ -67,6 +68,51 @@ def test_the_selected_parameters_are_tested(finished):
   assert scalars(workdir, 'test/set_accuracy') == {
     40: pytest.approx(result['metrics']['set_accuracy'])
   }
+
+
+def test_the_last_validation_is_in_the_last_checkpoint(tmp_path, monkeypatch):
+  """Wherever the last step is evaluated and saved at once."""
+  metrics = class_numbering.ClassNumbering.metrics
+  calls = []
+
+  def rising(self, params, batch, key, iterations=None):
+    found = dict(metrics(self, params, batch, key, iterations))
+    # Compiled once: the value has to come from outside.
+    value = jax.pure_callback(
+      lambda: np.float32(len(calls)), jax.ShapeDtypeStruct((), np.float32)
+    )
+    found['set_accuracy'] = found['set_accuracy'] * 0 + value
+    return found
+
+  validate = loop._Crew.validate
+
+  def counted(self, step):
+    calls.append(step)
+    validate(self, step)
+
+  monkeypatch.setattr(class_numbering.ClassNumbering, 'metrics', rising)
+  monkeypatch.setattr(loop._Crew, 'validate', counted)
+  config = numbering(steps=8, eval_every=4, checkpoint_every=8)
+  result = loop.train_and_evaluate(config, str(tmp_path))
+  assert calls == [4, 8]
+  assert result['selected']['step'] == 8
+  assert reports.load_run(str(tmp_path)).step == 8
+  # Every validation is saved, for a crash after it must not lose the best.
+  assert reports.load_run(str(tmp_path), 4).step == 4
+
+
+def test_before_the_first_validation_the_last_parameters_count(
+  tmp_path, monkeypatch
+):
+  workdir = str(tmp_path)
+  with monkeypatch.context() as patch:
+    patch.setattr(loop._Crew, 'validate', lambda self, step: None)
+    loop.train_and_evaluate(numbering(steps=2, log_every=1), workdir)
+  run = reports.load_run(workdir)
+  first = run.task.init(jax.random.fold_in(jax.random.key(0), 0))
+  assert run.step == 2
+  moved = jax.tree.map(lambda a, b: np.any(a != b), run.params, first)
+  assert all(jax.tree.leaves(moved))
 
 
 def test_a_stopped_run_remembers_its_best(finished, tmp_path, monkeypatch):
