@@ -30,6 +30,19 @@ _MODELS = {
   'DSPN': 'dspn',
   'iDSPN': 'idspn',
 }
+# What a table's JSON repeats of a run's `result.json`.
+RUN_KEYS = (
+  'step',
+  'diverged',
+  'selected',
+  'metrics',
+  'parameters',
+  'seconds_per_step',
+  'seeds_in_lockstep',
+  'device',
+  'versions',
+  'date',
+)
 
 
 class Cell(NamedTuple):
@@ -97,8 +110,6 @@ def select(cells: Sequence[Cell], patterns: Sequence[str] | None) -> list[Cell]:
   picked = set()
   for pattern in patterns:
     whole = pattern if '/' in pattern else f'*/{pattern}/*'
-    if pattern == '*':
-      whole = '*'
     fitting = [c.name for c in cells if fnmatch.fnmatchcase(c.name, whole)]
     if not fitting:
       names = ', '.join(cell.name for cell in cells)
@@ -125,7 +136,8 @@ def _entry(
   Args:
     cell: the cell.
     results: every seed's `result.json`.
-    equivariance: from `measure_equivariance`, or None if nothing was learned.
+    equivariance: from the task's `equivariance`, with seed and step; None if
+      nothing was learned.
   """
   values = list(results.values())
   return {
@@ -140,21 +152,7 @@ def _entry(
     'runs': [
       {
         'seed': seed,
-        **{
-          key: result[key]
-          for key in (
-            'step',
-            'diverged',
-            'selected',
-            'metrics',
-            'parameters',
-            'seconds_per_step',
-            'seeds_in_lockstep',
-            'device',
-            'versions',
-            'date',
-          )
-        },
+        **{key: result[key] for key in RUN_KEYS},
       }
       for seed, result in results.items()
     ],
