@@ -20,7 +20,8 @@ class FSPool(nn.Module):
   Attributes:
     pieces: None for one weight per sorted position, for sets of one size; K
       for piecewise-linear weight functions of K pieces, for sets of any size.
-    autodiff: differentiate through the sort itself; slow, for comparison.
+    autodiff: differentiate through the sort itself; slow, for comparison, and
+      only without pieces.
   """
 
   pieces: int | None = None
@@ -38,9 +39,14 @@ class FSPool(nn.Module):
       Pooled features.
 
     Raises:
-      ValueError: if a mask is given and the weights are for one size, or the
-        sets have another size than the weights.
+      ValueError: if a mask is given and the weights are for one size, the
+        sets have another size than the weights, or both attributes are set.
     """
+    if self.autodiff and self.pieces is not None:
+      raise ValueError(
+        f'FSPool with pieces={self.pieces} has no slow derivative to compare '
+        "with; leave pieces out, or pool with 'fs'."
+      )
     if mask is not None and self.pieces is None:
       raise ValueError(
         'FSPool with one weight per position needs sets of one size; set '

@@ -36,18 +36,11 @@ class _Carry(NamedTuple):
 
 
 def _select(active, new, old):
-  def pick(a, b):
-    mask = active.reshape(active.shape + (1,) * (a.ndim - 1))
-    return jnp.where(mask, a, b)
-
-  return jax.tree.map(pick, new, old)
+  return jnp.where(active[:, None, None], new, old)
 
 
 def _stopping_body(step, optimality, tolerance, inputs):
-  """A step in which sets that have reached the tolerance stay put.
-
-  It needs one value of every leaf of the optimiser's state per set.
-  """
+  """A step in which sets that have reached the tolerance stay put."""
 
   def body(carry):
     norm = clip.set_norm(optimality(carry.y, inputs))
@@ -56,7 +49,7 @@ def _stopping_body(step, optimality, tolerance, inputs):
     return _Carry(
       y=_select(active, y, carry.y),
       previous=_select(active, carry.y, carry.previous),
-      state=_select(active, state, carry.state),
+      state=state,  # Nothing reads it for sets that have stopped.
       steps=carry.steps + active.astype(jnp.int32),
       active=active,
     )

@@ -102,6 +102,12 @@ def test_masks_need_piecewise_weights():
     encoder().init(jax.random.key(0), x, mask)
 
 
+def test_the_slow_pool_has_no_pieces():
+  module = encoder(pool='fs_autodiff', pieces=3)
+  with pytest.raises(ValueError, match='pieces=3 has no slow derivative'):
+    module.init(jax.random.key(0), jnp.zeros((1, 4, 3)))
+
+
 def test_unknown_pools_are_refused():
   with pytest.raises(ValueError, match="pool is 'median'; choose one of"):
     encoder(pool='median').init(jax.random.key(0), jnp.zeros((1, 4, 3)))
