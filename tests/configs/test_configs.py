@@ -138,6 +138,9 @@ class TestArguments:
       config = load('class_numbering', f'setting=reduced,model={name}')
       assert (config.data.set_size, config.data.num_train) == (16, 640)
       assert config.data.num_classes == 4 and config.steps <= 10_000
+      # The inner rate; momentum multiplies iDSPN's by ten.
+      expected = 3.0 if name == 'dspn' else 1.0
+      assert config.model.learning_rate == expected
       assert (
         load(
           'class_numbering', f'setting=reduced,model={name},n=20'
