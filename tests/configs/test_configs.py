@@ -138,15 +138,18 @@ class TestArguments:
       config = load('class_numbering', f'setting=reduced,model={name}')
       assert (config.data.set_size, config.data.num_train) == (16, 640)
       assert config.data.num_classes == 4 and config.steps <= 10_000
-      # The inner rate; momentum multiplies iDSPN's by ten.
-      expected = 3.0 if name == 'dspn' else 1.0
-      assert config.model.learning_rate == expected
+      # Momentum multiplies iDSPN's inner rate by ten.
+      expected = (6.0, 10) if name == 'dspn' else (1.0, 20)
+      inner = config.model
+      assert (inner.learning_rate, inner.iterations) == expected
       assert (
         load(
           'class_numbering', f'setting=reduced,model={name},n=20'
         ).data.set_size
         == 20
       )
+    config = load('class_numbering', 'setting=reduced,model=dspn,T=20')
+    assert config.model.iterations == 20
     with pytest.raises(errors.UserError, match="setting is 'tiny'"):
       load('class_numbering', 'setting=tiny')
 
