@@ -15,6 +15,7 @@ from idspn_jax.tasks import task as task_lib
 from idspn_jax.training import checkpoints
 from idspn_jax.training import evaluation
 from idspn_jax.training import records
+from idspn_jax.training import run_config
 from idspn_jax.training import state as state_lib
 
 
@@ -59,7 +60,8 @@ def load_run(
       f'{workdir} holds no run (there is no {path}); train one first.'
     )
   with open(path, encoding='utf-8') as f:
-    config = ml_collections.ConfigDict(json.load(f))
+    stored = json.load(f)
+  config = ml_collections.ConfigDict(run_config.with_defaults(stored))
   if data_path is not None:
     if 'path' not in config.data:
       raise errors.UserError(f'Task {config.task} reads no data file.')

@@ -40,7 +40,9 @@ def check_same(old: dict, config: ml_collections.ConfigDict, workdir: str):
   Raises:
     UserError: if they are of different runs.
   """
-  changed = run_config.differences(old, json.loads(config.to_json()))
+  changed = run_config.differences(
+    run_config.with_defaults(old), json.loads(config.to_json())
+  )
   if changed:
     raise errors.UserError(
       f'{workdir} holds a run with another config ({"; ".join(changed)}); '

@@ -17,6 +17,8 @@ def default_config() -> ml_collections.ConfigDict:
       'eval_batch_size': 128,
       'steps': 20_000,
       'learning_rate': 1e-3,
+      # The share of the steps, the last ones, over which it falls to zero.
+      'cooldown': 0.0,
       'log_every': 100,
       'eval_every': 2_000,
       'checkpoint_every': 1_000,
@@ -25,7 +27,12 @@ def default_config() -> ml_collections.ConfigDict:
   )
 
 
-# What may change when a run is resumed.
+def with_defaults(stored: dict) -> dict:
+  """Completes a stored configuration by settings that came after it."""
+  return {**default_config().to_dict(), **stored}
+
+
+# What may change when a run is resumed; the steps only without a cooldown.
 _FREE = (
   'steps',
   'log_every',
@@ -63,6 +70,11 @@ def check(config: ml_collections.ConfigDict) -> None:
     raise errors.UserError(
       f'config.learning_rate must be positive; got {config.learning_rate}.'
     )
+  if not 0 <= config.cooldown <= 1:
+    raise errors.UserError(
+      'config.cooldown is a share of the steps, between 0 and 1; got '
+      f'{config.cooldown}.'
+    )
   if not 0 <= config.seed < 2**32:
     raise errors.UserError(
       f'config.seed must be between 0 and 2**32 - 1; got {config.seed}.'
@@ -89,6 +101,8 @@ def differences(old: dict, new: dict, free: Sequence[str] = _FREE) -> list[str]:
     Lines like `model.iterations: 10 -> 20`.
   """
   before, after = dict(_flat(old)), dict(_flat(new))
+  if before.get('cooldown') or after.get('cooldown'):
+    free = [key for key in free if key != 'steps']
   return [
     f'{key}: {before.get(key)!r} -> {after.get(key)!r}'
     for key in sorted({*before, *after})

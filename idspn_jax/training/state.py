@@ -56,8 +56,15 @@ class TrainState:
 def make_optimizer(
   config: ml_collections.ConfigDict,
 ) -> optax.GradientTransformation:
-  """Adam with the paper's settings (Appendix F)."""
-  return optax.adam(config.learning_rate)
+  """Adam with the paper's settings (Appendix F).
+
+  With a cooldown its rate falls linearly to zero over the last steps.
+  """
+  rate = config.learning_rate
+  falling = round(config.cooldown * config.steps)
+  if falling:
+    rate = optax.linear_schedule(rate, 0.0, falling, config.steps - falling)
+  return optax.adam(rate)
 
 
 def init_state(

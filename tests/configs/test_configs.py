@@ -139,17 +139,14 @@ class TestArguments:
       assert (config.data.set_size, config.data.num_train) == (16, 640)
       assert config.data.num_classes == 4 and config.steps <= 10_000
       # Momentum multiplies iDSPN's inner rate by ten.
-      expected = (6.0, 10) if name == 'dspn' else (1.0, 20)
-      inner = config.model
-      assert (inner.learning_rate, inner.iterations) == expected
+      expected = (3.0, 0.25) if name == 'dspn' else (1.0, 0.0)
+      assert (config.model.learning_rate, config.cooldown) == expected
       assert (
         load(
           'class_numbering', f'setting=reduced,model={name},n=20'
         ).data.set_size
         == 20
       )
-    config = load('class_numbering', 'setting=reduced,model=dspn,T=20')
-    assert config.model.iterations == 20
     with pytest.raises(errors.UserError, match="setting is 'tiny'"):
       load('class_numbering', 'setting=tiny')
 
@@ -177,6 +174,9 @@ class TestRunConfig:
       ('keep_checkpoints', 0),
       ('learning_rate', 0.0),
       ('learning_rate', float('nan')),
+      ('cooldown', -0.1),
+      ('cooldown', 1.5),
+      ('cooldown', float('nan')),
       ('seed', -1),
       ('seed', 2**32),
     ],
@@ -199,3 +199,16 @@ class TestRunConfig:
       'seed: 0 -> None',
     ]
     assert run_config.differences(old, old) == []
+
+  def test_steps_may_not_change_under_a_cooldown(self):
+    old = {'steps': 1, 'cooldown': 0.5}
+    changed = run_config.differences(old, {'steps': 9, 'cooldown': 0.5})
+    assert changed == ['steps: 1 -> 9']
+    constant = {'steps': 1, 'cooldown': 0.0}
+    assert run_config.differences(constant, {**constant, 'steps': 9}) == []
+    assert run_config.differences(constant, old) == ['cooldown: 0.0 -> 0.5']
+
+  def test_stored_configs_are_completed(self):
+    stored = {'steps': 3, 'task': 'own_sets'}
+    complete = run_config.with_defaults(stored)
+    assert complete.items() >= {**stored, 'cooldown': 0.0}.items()

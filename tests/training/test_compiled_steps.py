@@ -160,3 +160,21 @@ def test_first_state_depends_on_the_seed_alone(small):
   first = leaves(small())
   np.testing.assert_array_equal(first, leaves(small(batch_size=4, steps=3)))
   assert not np.array_equal(first, leaves(small(seed=1)))
+
+
+def test_the_learning_rate_falls_at_the_end(small):
+  """Adam's updates under a constant gradient have the size of the rate."""
+
+  def sizes(**changes):
+    config = small(steps=10, learning_rate=0.01, **changes)
+    optimizer = state_lib.make_optimizer(config)
+    params = gradient = {'a': np.ones(1, np.float32)}
+    state, found = optimizer.init(params), []
+    for _ in range(12):
+      updates, state = optimizer.update(gradient, state, params)
+      found.append(-100 * float(updates['a'][0]))
+    return found
+
+  np.testing.assert_allclose(sizes(), 1.0, rtol=1e-4)
+  expected = [1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0, 0]
+  np.testing.assert_allclose(sizes(cooldown=0.4), expected, rtol=1e-4)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import chex
@@ -137,6 +138,16 @@ class TestFinishedRun:
     assert [row['iterations'] for row in table['rows']] == [1, 3]
     assert table['rows'][1]['loss'] == expected
     assert '3*' in reports.format_table(table).splitlines()[2]
+
+  def test_a_run_from_before_a_setting_existed(self, finished, small, tmp_path):
+    workdir, result = finished
+    copy = tmp_path / 'copy'
+    shutil.copytree(workdir, copy)
+    config = json.loads((copy / 'config.json').read_text('utf-8'))
+    del config['cooldown']
+    (copy / 'config.json').write_text(json.dumps(config), 'utf-8')
+    assert reports.load_run(str(copy)).config.cooldown == 0.0
+    assert run(small(steps=20), copy)['metrics'] == result['metrics']
 
 
 class TestRefusals:
