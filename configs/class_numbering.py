@@ -5,7 +5,7 @@
 
 Arguments after the colon, all optional:
   setting   paper (default), or reduced for two CPU cores: sets of 16, narrow
-            models, 1,600 (DSPN) to 10,000 (iDSPN) steps; DSPN with larger
+            models, 2,200 (DSPN) to 10,000 (iDSPN) steps; DSPN with larger
             inner steps and a cooldown; minutes a model
   model     idspn (default), dspn, deep_sets, transformer, transformer_pe,
             transformer_random_pe, bilstm
@@ -43,7 +43,7 @@ _WIDTHS = {
 # Width and steps of the reduced setting, where they are not 32 and 4,000.
 _REDUCED = {
   'idspn': (64, 10_000),
-  'dspn': (128, 1_600),
+  'dspn': (128, 2_200),
   'deep_sets': (64, 4_000),
 }
 _DEFAULTS = {
@@ -120,6 +120,6 @@ def _reduce(config):
   config.learning_rate = 3e-3
   if config.model_name == 'dspn':
     config.model.learning_rate = 3.0
-    config.cooldown = 0.25
+    config.cooldown = 0.1
   config.data.num_validation = 2_560
   config.data.num_test = 6_400

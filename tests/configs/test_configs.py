@@ -139,7 +139,7 @@ class TestArguments:
       assert (config.data.set_size, config.data.num_train) == (16, 640)
       assert config.data.num_classes == 4 and config.steps <= 10_000
       # Momentum multiplies iDSPN's inner rate by ten.
-      expected = (3.0, 0.25) if name == 'dspn' else (1.0, 0.0)
+      expected = (3.0, 0.1) if name == 'dspn' else (1.0, 0.0)
       assert (config.model.learning_rate, config.cooldown) == expected
       assert (
         load(
