@@ -4,6 +4,7 @@ PyTorch draws weight *and bias* from `U(±1/√fan_in)`; Flax draws LeCun-normal
 weights and zero biases. The paper's numbers need the former.
 """
 
+from collections.abc import Callable
 import math
 
 from flax import linen as nn
@@ -11,6 +12,16 @@ import jax
 import jax.numpy as jnp
 
 LINEAR_INITS = ('torch', 'flax')
+
+
+def torch_uniform(fan_in: int) -> Callable[..., jax.Array]:
+  """The initialiser `U(±1/√fan_in)`."""
+  bound = 1.0 / math.sqrt(max(fan_in, 1))
+
+  def uniform(key, shape, dtype=jnp.float32):
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+  return uniform
 
 
 def linear(
@@ -34,9 +45,5 @@ def linear(
     return nn.Dense(features, name=name)
   if init != 'torch':
     raise ValueError(f'linear_init is {init!r}; choose one of {LINEAR_INITS}.')
-  bound = 1.0 / math.sqrt(max(fan_in, 1))
-
-  def uniform(key, shape, dtype=jnp.float32):
-    return jax.random.uniform(key, shape, dtype, -bound, bound)
-
+  uniform = torch_uniform(fan_in)
   return nn.Dense(features, kernel_init=uniform, bias_init=uniform, name=name)

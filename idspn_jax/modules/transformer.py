@@ -22,7 +22,7 @@ def sinusoidal_positions(length: int, features: int) -> np.ndarray:
   """Sines and cosines of Vaswani et al., interleaved, `(length, features)`."""
   position = np.arange(length)[:, None]
   rate = np.exp(-math.log(1e4) * np.arange(0, features, 2) / features)
-  table = np.zeros((length, features), np.float32)
+  table = np.zeros((length, features))
   table[:, 0::2] = np.sin(position * rate)
   table[:, 1::2] = np.cos(position * rate)[:, : features // 2]
   return table
@@ -34,9 +34,13 @@ class _Attention(nn.Module):
   @nn.compact
   def __call__(self, x, memory):
     attention = nn.MultiHeadDotProductAttention(
-      self.heads, kernel_init=nn.initializers.xavier_uniform()
+      self.heads,
+      # PyTorch draws queries, keys and values as one (h, 3h) matrix.
+      kernel_init=nn.initializers.variance_scaling(0.5, 'fan_avg', 'uniform'),
+      out_kernel_init=nn.initializers.xavier_uniform(),
+      name='attention',
     )
-    normalized = nn.LayerNorm(epsilon=_EPSILON)
+    normalized = nn.LayerNorm(epsilon=_EPSILON, name='norm')
     return normalized(x + attention(x, memory))
 
 
@@ -45,10 +49,17 @@ class _FeedForward(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    init = nn.initializers.xavier_uniform()
-    hidden = nn.relu(nn.Dense(self.width, kernel_init=init)(x))
-    out = nn.Dense(x.shape[-1], kernel_init=init)(hidden)
-    return nn.LayerNorm(epsilon=_EPSILON)(x + out)
+    def dense(features, fan_in, name):
+      return nn.Dense(
+        features,
+        kernel_init=nn.initializers.xavier_uniform(),
+        bias_init=linear.torch_uniform(fan_in),
+        name=name,
+      )
+
+    hidden = nn.relu(dense(self.width, x.shape[-1], 'hidden')(x))
+    out = dense(x.shape[-1], self.width, 'output')(hidden)
+    return nn.LayerNorm(epsilon=_EPSILON, name='norm')(x + out)
 
 
 class SetTransformer(nn.Module):
@@ -58,8 +69,8 @@ class SetTransformer(nn.Module):
     hidden_dim: model width h; the feed-forward layers have 2h.
     features: output size per element.
     positions: 'none'; 'sinusoidal', added to the decoder's input; or 'random',
-      half of whose features become `α + exp(β) · noise`, noise from the
-      'positions' random stream.
+      half of whose features become `α + exp(β) · noise` with two learned
+      numbers α and β, noise from the 'positions' random stream.
     layers: encoder layers, and decoder layers.
     heads: attention heads.
   """
@@ -70,12 +81,18 @@ class SetTransformer(nn.Module):
   layers: int = 2
   heads: int = 8
 
-  def _noise(self, shape):
+  def _noise(self, shape, dtype):
     zeros = nn.initializers.zeros
-    shift = self.param('noise_mean', zeros, shape[-1:])[None, None]
-    scale = self.param('noise_log_scale', zeros, shape[-1:])[None, None]
-    noise = jax.random.normal(self.make_rng('positions'), shape)
+    shift = self.param('noise_mean', zeros, ())
+    scale = self.param('noise_log_scale', zeros, ())
+    noise = jax.random.normal(self.make_rng('positions'), shape, dtype)
     return shift + jnp.exp(scale) * noise
+
+  def _attend(self, name, x, memory):
+    return _Attention(self.heads, name=name)(x, memory)
+
+  def _feed(self, name, x):
+    return _FeedForward(2 * self.hidden_dim, name=name)(x)
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -93,17 +110,20 @@ class SetTransformer(nn.Module):
     random = self.hidden_dim // 2 if self.positions == 'random' else 0
     target = linear.linear(self.hidden_dim - random, fan_in, name='target')(x)
     if self.positions == 'sinusoidal':
-      target += jnp.asarray(sinusoidal_positions(*target.shape[1:]))[None]
+      table = sinusoidal_positions(*target.shape[1:])
+      target += jnp.asarray(table, target.dtype)[None]
     if random:
-      noise = self._noise((*x.shape[:-1], random))
+      noise = self._noise((*x.shape[:-1], random), target.dtype)
       target = jnp.concatenate([target, noise], axis=-1)
-    for _ in range(self.layers):
-      source = _Attention(self.heads)(source, source)
-      source = _FeedForward(2 * self.hidden_dim)(source)
-    source = nn.LayerNorm(epsilon=_EPSILON)(source)
-    for _ in range(self.layers):
-      target = _Attention(self.heads)(target, target)
-      target = _Attention(self.heads)(target, source)
-      target = _FeedForward(2 * self.hidden_dim)(target)
-    target = nn.LayerNorm(epsilon=_EPSILON)(target)
+    for i in range(self.layers):
+      layer = f'encoder_{i}'
+      source = self._attend(f'{layer}_attention', source, source)
+      source = self._feed(f'{layer}_feed_forward', source)
+    source = nn.LayerNorm(epsilon=_EPSILON, name='encoder_norm')(source)
+    for i in range(self.layers):
+      layer = f'decoder_{i}'
+      target = self._attend(f'{layer}_attention', target, target)
+      target = self._attend(f'{layer}_cross_attention', target, source)
+      target = self._feed(f'{layer}_feed_forward', target)
+    target = nn.LayerNorm(epsilon=_EPSILON, name='decoder_norm')(target)
     return linear.linear(self.features, target.shape[-1], name='output')(target)

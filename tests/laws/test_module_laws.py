@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 
 from idspn_jax.modules import autoencoder
+from idspn_jax.modules import deep_sets
+from idspn_jax.modules import lstm
 from idspn_jax.modules import set_decoder
 from idspn_jax.modules import set_encoders
+from idspn_jax.modules import transformer
 from idspn_jax.ops import simplex
 from idspn_jax.solvers import gradients
 
@@ -26,7 +29,7 @@ class Entry(NamedTuple):
   """A module and which laws it has to keep.
 
   Attributes:
-    build: makes the module, from `(B, N, D)` to one row per set.
+    build: makes the module, from `(B, N, D)` to a row or a set per set.
     invariant: the order of the input's elements does not matter.
     masked: takes a mask, and what padded rows hold does not matter.
   """
@@ -71,6 +74,16 @@ MODULES = {
   'iDSPN, conditioned': Entry(lambda: auto(conditioned=True), invariant=False),
   'iDSPN, until converged': Entry(lambda: auto(tolerance=1e-3, grad_clip=1.0)),
   'DSPN': Entry(lambda: auto(gradient=gradients.Unrolled())),
+  'DeepSets': Entry(
+    lambda: deep_sets.EquivariantDeepSets(6, N), invariant=False
+  ),
+  'Transformer': Entry(
+    lambda: transformer.SetTransformer(8, N), invariant=False
+  ),
+  'Transformer with PE': Entry(
+    lambda: transformer.SetTransformer(8, N, 'sinusoidal'), invariant=False
+  ),
+  'BiLSTM': Entry(lambda: lstm.BidirectionalLSTM(6, N), invariant=False),
 }
 
 # Eager runs compile every operation by itself; these two cover most code.

@@ -81,6 +81,55 @@ def test_sinusoidal_positions():
   assert transformer.sinusoidal_positions(3, 5).shape == (3, 5)
 
 
+@pytest.mark.parametrize('precision', (np.float32, np.float64))
+def test_random_positions_keep_the_precision(precision, x64):
+  model = MODELS['transformer_random_pe']
+  x = jnp.ones((2, N, 3), precision)
+  rngs = {'params': jax.random.key(0), 'positions': jax.random.key(1)}
+  shapes = jax.eval_shape(model.init, rngs, x)
+  cast = jax.tree.map(lambda a: jnp.ones(a.shape, precision), shapes)
+  out = jax.eval_shape(lambda v: model.apply(v, x, rngs=rngs), cast)
+  assert out.dtype == precision
+
+
+def assert_uniform(array, bound):
+  array = np.asarray(array)
+  assert 0.9 * bound < np.max(np.abs(array)) <= bound
+  # A uniform variable's deviation is its bound over √3.
+  np.testing.assert_allclose(np.std(array), bound / np.sqrt(3), rtol=0.15)
+
+
+def test_transformer_starts_like_pytorch():
+  model = transformer.SetTransformer(64, N)
+  params = model.init(jax.random.key(0), jnp.ones((1, N, 3)))['params']
+  for name in ('encoder_0_attention', 'decoder_1_cross_attention'):
+    attention = params[name]['attention']
+    # Xavier's bound for a (64, 3 · 64) matrix, and for (64, 64).
+    for part in ('query', 'key', 'value'):
+      assert_uniform(attention[part]['kernel'], np.sqrt(6 / (64 + 192)))
+      np.testing.assert_array_equal(attention[part]['bias'], 0.0)
+    assert_uniform(attention['out']['kernel'], np.sqrt(6 / 128))
+    np.testing.assert_array_equal(attention['out']['bias'], 0.0)
+  feed_forward = params['decoder_0_feed_forward']
+  assert_uniform(feed_forward['hidden']['kernel'], np.sqrt(6 / (64 + 128)))
+  assert_uniform(feed_forward['hidden']['bias'], 1 / np.sqrt(64))
+  assert_uniform(feed_forward['output']['bias'], 1 / np.sqrt(128))
+
+
+def test_lstm_starts_like_pytorch():
+  model = lstm.BidirectionalLSTM(64, N)
+  params = model.init(jax.random.key(0), jnp.ones((1, N, 3)))['params']
+  biases = []
+  for name in ('forward_0', 'backward_1'):
+    for gate in 'ifgo':
+      assert_uniform(params[name]['i' + gate]['kernel'], 1 / np.sqrt(64))
+      assert_uniform(params[name]['h' + gate]['kernel'], 1 / np.sqrt(64))
+      biases.append(params[name]['h' + gate]['bias'])
+  # The sum of PyTorch's two biases has twice the variance of one.
+  np.testing.assert_allclose(np.std(biases), np.sqrt(2 / 3 / 64), rtol=0.15)
+  assert np.max(np.abs(biases)) <= 2 / np.sqrt(64)
+
+
 def test_unknown_positions_are_refused():
   model = transformer.SetTransformer(16, N, 'learned')
   with pytest.raises(ValueError, match="positions is 'learned'"):

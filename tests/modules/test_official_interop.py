@@ -9,8 +9,11 @@ import pytest
 
 from idspn_jax.interop import official
 from idspn_jax.modules import autoencoder
+from idspn_jax.modules import deep_sets
+from idspn_jax.modules import lstm
 from idspn_jax.modules import set_decoder
 from idspn_jax.modules import set_encoders
+from idspn_jax.modules import transformer
 
 ENCODER = {
   'mlp.0.weight': (6, 3),
@@ -91,6 +94,47 @@ def test_imported_parameters_run(model, state):
   np.testing.assert_allclose(z, expected, rtol=1e-4, atol=1e-5)
   out = jax.eval_shape(model.apply, {'params': params}, x)
   assert out.shape == (2, 4, 3)
+
+
+BASELINES = {
+  'deep_sets': deep_sets.EquivariantDeepSets(16, 4),
+  'bilstm': lstm.BidirectionalLSTM(16, 4),
+  'transformer': transformer.SetTransformer(16, 4, 'random'),
+}
+
+
+@pytest.mark.parametrize('name', BASELINES)
+@pytest.mark.parametrize('prefix', ('', 'net.'))
+def test_baselines_go_there_and_back_bitwise(name, prefix, variables_of):
+  x = jnp.ones((1, 4, 3))
+  if name == 'transformer':
+    key = jax.random.key(0)
+    rngs = {'params': key, 'positions': key}
+    params = BASELINES[name].init(rngs, x)['params']
+  else:
+    params = variables_of(BASELINES[name], x)['params']
+  params = jax.tree.map(np.asarray, params)
+  state = official.to_official(params, prefix)
+  assert all(key.startswith(prefix) for key in state)
+  assert_same(official.from_official(state), params)
+
+
+def test_the_two_biases_of_an_lstm_add_up(variables_of):
+  params = variables_of(BASELINES['bilstm'], jnp.ones((1, 4, 3)))['params']
+  state = official.to_official(params)
+  state['rnn.bias_hh_l1'] = np.arange(64.0, dtype=np.float32)
+  found = official.from_official(state)['forward_1']
+  for i, gate in enumerate('ifgo'):
+    before = params['forward_1']['h' + gate]['bias']
+    added = found['h' + gate]['bias'] - before
+    np.testing.assert_allclose(added, np.arange(16) + 16 * i, rtol=1e-4)
+  del state['rnn.bias_ih_l1']
+  with pytest.raises(KeyError, match="'rnn.bias_hh_l1' needs the first bias"):
+    official.from_official(state)
+
+
+def test_the_position_encoding_is_no_parameter():
+  assert official.from_official({'net.pe.pe': np.zeros((9, 1, 16))}) == {}
 
 
 def test_parts_can_be_exchanged_alone(state):
