@@ -9,7 +9,8 @@ Arguments after the colon, all optional:
             inner steps and a cooldown; minutes a model
   model     idspn (default), dspn, deep_sets, transformer, transformer_pe,
             transformer_random_pe, bilstm
-  samples   training sets: 640 (default), 6400 or 64000 in the paper
+  samples   training sets: 640 (default), 6400 or 64000 in the paper; 0 makes
+            new ones for every step
   classes   4 (default) or 8; with 8, each set draws from 4 of them
   n         elements per set; 64 in the paper, 16 reduced
   T         inner steps of iDSPN and DSPN; 20 in the paper

@@ -333,6 +333,7 @@ class Report:
       return []
     stem = os.path.join(self._directory, 'table8')
     text = numbering_errors.format_numberings(worst)
-    notes = '\n'.join(sources)
+    legend = '(a, 3) ≠ 2: of class a, 3 is wrong and 2 is missing.'
+    notes = '\n'.join([legend, *sources])
     records.write_atomically(f'{stem}.txt', f'{text}\n\n{notes}\n')
     return [f'{stem}.txt', str(numbering.draw_numberings(worst, f'{stem}.png'))]

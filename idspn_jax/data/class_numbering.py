@@ -12,22 +12,20 @@ SPLITS = ('train', 'validation', 'test')
 PAPER_DISTINCT_CLASSES = 4
 
 
-def class_labels(
+def sample_labels(
+  rng: np.random.Generator,
   count: int,
   set_size: int,
   num_classes: int,
-  seed: int,
-  split: str,
   distinct_classes: int | None = None,
 ) -> np.ndarray:
   """Samples sets of class labels.
 
   Args:
+    rng: source of the labels.
     count: number of sets.
     set_size: elements per set N.
     num_classes: number of classes K.
-    seed: of the experiment; another seed gives other data.
-    split: 'train', 'validation' or 'test', independent of each other.
     distinct_classes: draw each set's labels from that many randomly chosen
       classes, uniformly; None means from all K.
 
@@ -35,11 +33,9 @@ def class_labels(
     Labels in `[0, K)`, `(count, N)`, int32.
 
   Raises:
-    ValueError: if there are more classes than elements, more distinct classes
-      than classes, or the split is unknown.
+    ValueError: if there are more classes than elements, or more distinct
+      classes than classes.
   """
-  if split not in SPLITS:
-    raise ValueError(f'Unknown split {split!r}; choose one of {SPLITS}.')
   if not 1 <= num_classes <= set_size:
     raise ValueError(
       f'Sets of {set_size} elements need between 1 and {set_size} classes; '
@@ -51,12 +47,41 @@ def class_labels(
       f'distinct_classes must be between 1 and {num_classes} (the number of '
       f'classes); got {distinct}.'
     )
-  rng = np.random.default_rng([seed, SPLITS.index(split)])
   labels = rng.integers(0, distinct, (count, set_size))
   if distinct < num_classes:
     chosen = np.argsort(rng.random((count, num_classes)), axis=-1)
     labels = np.take_along_axis(chosen, labels, axis=-1)
   return labels.astype(np.int32)
+
+
+def class_labels(
+  count: int,
+  set_size: int,
+  num_classes: int,
+  seed: int,
+  split: str,
+  distinct_classes: int | None = None,
+) -> np.ndarray:
+  """Samples a split's sets of class labels, see `sample_labels`.
+
+  Args:
+    count: number of sets.
+    set_size: elements per set N.
+    num_classes: number of classes K.
+    seed: of the experiment; another seed gives other data.
+    split: 'train', 'validation' or 'test', independent of each other.
+    distinct_classes: as in `sample_labels`.
+
+  Returns:
+    Labels in `[0, K)`, `(count, N)`, int32.
+
+  Raises:
+    ValueError: like `sample_labels`, or if the split is unknown.
+  """
+  if split not in SPLITS:
+    raise ValueError(f'Unknown split {split!r}; choose one of {SPLITS}.')
+  rng = np.random.default_rng([seed, SPLITS.index(split)])
+  return sample_labels(rng, count, set_size, num_classes, distinct_classes)
 
 
 def numbering(labels: np.ndarray) -> np.ndarray:

@@ -1,8 +1,9 @@
-"""Predicted numberings, errors marked (Table 8)."""
+"""Predicted against true numberings, errors marked (Table 8)."""
 
 from collections.abc import Mapping
 import os
 import pathlib
+import textwrap
 
 import matplotlib.figure
 
@@ -11,6 +12,7 @@ from idspn_jax.metrics import numbering_errors
 
 _RIGHT = '#cfe3cf'
 _WRONG = '#e8590c'
+_TITLE_WIDTH = 18  # Letters.
 
 
 def draw_numberings(
@@ -18,6 +20,8 @@ def draw_numberings(
   path: str | os.PathLike[str],
 ) -> pathlib.Path:
   """Draws numberings side by side, one element per line, wrong ones marked.
+
+  A wrong number stands before the missing one in whose place it is.
 
   Args:
     numberings: by column heading; see `metrics.numbering_errors`.
@@ -30,30 +34,28 @@ def draw_numberings(
     sum(map(len, numbering.rows)) for numbering in numberings.values()
   )
   figure = matplotlib.figure.Figure(
-    figsize=(1.5 * len(numberings), 0.5 + 0.16 * lines),
+    figsize=(1.4 * len(numberings), 0.6 + 0.16 * lines),
     layout='constrained',
   )
   grid = figure.subplots(1, len(numberings), squeeze=False)[0]
   for axes, (label, found) in zip(grid, numberings.items(), strict=True):
-    line = 0
-    for k, row in enumerate(found.rows):
-      for number, wrong in row:
-        axes.text(
-          0.5,
-          -line,
-          f'({chr(ord("a") + k)}, {number})',
-          ha='center',
-          va='center',
-          fontsize=7,
-          bbox={
-            'facecolor': _WRONG if wrong else _RIGHT,
-            'edgecolor': 'none',
-            'pad': 1.2,
-          },
-        )
-        line += 1
+    for line, text in enumerate(numbering_errors.labels(found)):
+      axes.text(
+        0.5,
+        -line,
+        text,
+        ha='center',
+        va='center',
+        fontsize=7,
+        bbox={
+          'facecolor': _WRONG if '≠' in text else _RIGHT,
+          'edgecolor': 'none',
+          'pad': 1.2,
+        },
+      )
     axes.set_xlim(0, 1)
     axes.set_ylim(-lines, 1)
     axes.axis('off')
-    axes.set_title(f'{label}\n{found.wrong} wrong', fontsize=8)
+    title = f'{textwrap.fill(label, _TITLE_WIDTH)}\n{found.wrong} wrong'
+    axes.set_title(title, fontsize=8)
   return save.save_png(figure, path)

@@ -6,24 +6,25 @@ import numpy as np
 
 
 class Numbering(NamedTuple):
-  """A predicted numbering, sorted for reading.
+  """A predicted numbering beside a true one, sorted for reading.
 
   Attributes:
-    rows: for every class, its numbers ascending, each with whether it is
-      wrong.
-    wrong: how many are.
+    rows: for every class, its predicted numbers ascending, each with the true
+      number that it stands for: itself, or one that was not predicted.
+    wrong: how many are not their true number.
   """
 
-  rows: list[list[tuple[int, bool]]]
+  rows: list[list[tuple[int, int]]]
   wrong: int
 
 
 def wrong_numbers(
   classes: np.ndarray, predicted: np.ndarray, num_classes: int
 ) -> Numbering:
-  """Sorts a set's predicted numbers by class and marks the wrong ones.
+  """Sorts a set's predicted numbers by class and tells the wrong ones.
 
   A number is wrong if it is not below the class's count or was there before.
+  Wrong numbers stand for those that are missing, both ascending.
 
   Args:
     classes: class of every element, `(N,)`.
@@ -33,12 +34,14 @@ def wrong_numbers(
   rows = []
   for k in range(num_classes):
     numbers = np.sort(predicted[classes == k])
-    repeated = np.r_[False, numbers[1:] == numbers[:-1]][: len(numbers)]
-    wrong = repeated | (numbers >= len(numbers))
-    rows.append(
-      [(int(n), bool(w)) for n, w in zip(numbers, wrong, strict=True)]
-    )
-  return Numbering(rows, sum(w for row in rows for _, w in row))
+    missing = iter(np.setdiff1d(np.arange(len(numbers)), numbers).tolist())
+    row, before = [], -1
+    for number in numbers.tolist():
+      right = before != number < len(numbers)
+      row.append((number, number if right else next(missing)))
+      before = number
+    rows.append(row)
+  return Numbering(rows, sum(p != t for row in rows for p, t in row))
 
 
 def count_wrong(
@@ -75,16 +78,21 @@ def worst_numbering(
   return wrong_numbers(classes[worst], predicted[worst], num_classes)
 
 
+def labels(numbering: Numbering) -> list[str]:
+  """What to write of each element: `(a, 3)`, or `(a, 3) ≠ 2` if wrong."""
+  return [
+    f'({chr(ord("a") + k)}, {predicted})'
+    + (f' ≠ {true}' if predicted != true else '')
+    for k, row in enumerate(numbering.rows)
+    for predicted, true in row
+  ]
+
+
 def format_numberings(numberings: dict[str, Numbering]) -> str:
-  """Lays numberings out as text, a column each; `*` marks wrong numbers."""
+  """Lays numberings out as text, a column each; see `labels`."""
   columns = []
   for label, numbering in numberings.items():
-    cells = [
-      f'({chr(ord("a") + k)}, {number}){"*" if wrong else ""}'
-      for k, row in enumerate(numbering.rows)
-      for number, wrong in row
-    ]
-    column = [label, f'{numbering.wrong} wrong', *cells]
+    column = [label, f'{numbering.wrong} wrong', *labels(numbering)]
     width = max(map(len, column))
     columns.append([cell.ljust(width) for cell in column])
   lines = ['  '.join(cells).rstrip() for cells in zip(*columns, strict=True)]

@@ -1,6 +1,7 @@
 """Section 4.1: number the elements of each class (Tables 2, 4 and 8)."""
 
 from collections.abc import Callable
+import itertools
 import os
 
 import jax
@@ -79,18 +80,16 @@ class ClassNumbering(task.Task):
     """Samples the data and builds the model; see `Task`."""
     super().__init__(config)
     data = config.data
-    for name in (
-      'set_size',
-      'num_classes',
-      *(f'num_{s}' for s in class_numbering.SPLITS),
-    ):
+    for name in ('set_size', 'num_classes', 'num_validation', 'num_test'):
       model.positive(data[name], f'data.{name}')
-    if config.batch_size > data.num_train:
-      raise errors.UserError(
-        f'batch_size is {config.batch_size} but there are only '
-        f'{data.num_train} sets to train on; lower batch_size or raise '
-        'data.num_train.'
-      )
+    if data.num_train != 0:
+      model.positive(data.num_train, 'data.num_train (0 for ever new sets)')
+      if config.batch_size > data.num_train:
+        raise errors.UserError(
+          f'batch_size is {config.batch_size} but there are only '
+          f'{data.num_train} sets to train on; lower batch_size or raise '
+          'data.num_train.'
+        )
     self.model = build_model(config.model_name, config.model, data.set_size)
     self.iterates = config.model_name in DECODERS
     self.cost = 'l2' if self.iterates else 'cross_entropy'
@@ -122,19 +121,31 @@ class ClassNumbering(task.Task):
 
   def train_batches(self, first_step):
     """See `Task.train_batches`."""
-    config = self.config
-    batches = task.shuffled_batches(
-      {'classes': self.classes['train']},
-      config.batch_size,
-      config.seed,
-      first_step,
-    )
-    for step, batch in enumerate(batches, first_step):
-      classes = batch['classes']
-      if config.data.permute:
-        rng = np.random.default_rng([config.seed, 3, step])
+    for step, classes in enumerate(self._train_classes(first_step), first_step):
+      if self.config.data.permute:
+        rng = np.random.default_rng([self.config.seed, 3, step])
         classes = class_numbering.permuted(classes, rng)
       yield {'classes': classes, 'numbers': class_numbering.numbering(classes)}
+
+  def _train_classes(self, first_step):
+    """Labels of the steps from `first_step`: out of memory, or made anew."""
+    config, data = self.config, self.config.data
+    if data.num_train:
+      batches = task.shuffled_batches(
+        {'classes': self.classes['train']},
+        config.batch_size,
+        config.seed,
+        first_step,
+      )
+      yield from (batch['classes'] for batch in batches)
+    for step in itertools.count(first_step):
+      yield class_numbering.sample_labels(
+        np.random.default_rng([config.seed, 4, step]),
+        config.batch_size,
+        data.set_size,
+        data.num_classes,
+        data.distinct_classes or None,
+      )
 
   def eval_batches(self, split='test'):
     """See `Task.eval_batches`."""

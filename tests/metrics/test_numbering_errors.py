@@ -13,12 +13,21 @@ WRONG = np.array([1, 0, 0, 3, 1, 2])
 def test_repeated_and_too_large_numbers_are_wrong():
   found = numbering_errors.wrong_numbers(CLASSES, WRONG, 3)
   assert found.rows == [
-    [(1, False), (1, True), (3, True)],
-    [(0, False), (0, True), (2, False)],
+    [(1, 1), (1, 0), (3, 2)],
+    [(0, 0), (0, 1), (2, 2)],
     [],
   ]
   assert found.wrong == 3
   assert numbering_errors.wrong_numbers(CLASSES, RIGHT, 2).wrong == 0
+
+
+def test_true_numbers_are_each_class_in_full(rng):
+  for _ in range(50):
+    classes, predicted = rng.integers(0, 3, 9), rng.integers(0, 9, 9)
+    found = numbering_errors.wrong_numbers(classes, predicted, 3)
+    for k, row in enumerate(found.rows):
+      assert [p for p, _ in row] == sorted(predicted[classes == k])
+      assert sorted(t for _, t in row) == list(range(len(row)))
 
 
 def test_counting_many_sets_agrees_with_marking_each(rng):
@@ -45,9 +54,9 @@ def test_text():
   assert lines[1] == '0 wrong  3 wrong'
   assert lines[2:] == [
     '(a, 0)   (a, 1)',
-    '(a, 1)   (a, 1)*',
-    '(a, 2)   (a, 3)*',
+    '(a, 1)   (a, 1) ≠ 0',
+    '(a, 2)   (a, 3) ≠ 2',
     '(b, 0)   (b, 0)',
-    '(b, 1)   (b, 0)*',
+    '(b, 1)   (b, 0) ≠ 1',
     '(b, 2)   (b, 2)',
   ]

@@ -7,6 +7,7 @@ import pytest
 
 from configs import class_numbering as config_file
 from idspn_jax import errors
+from idspn_jax.data import class_numbering as data_lib
 from idspn_jax.tasks import class_numbering
 from idspn_jax.training import state as state_lib
 
@@ -68,6 +69,26 @@ def test_augmentation_is_deterministic_in_the_step():
   before = next(plain.train_batches(2))['classes']
   assert (before != again['classes']).any()
   np.testing.assert_array_equal(np.sort(before), np.sort(again['classes']))
+
+
+def test_sets_can_be_made_anew_for_every_step():
+  config = _config('classes=6')
+  config.data.update({'num_train': 0, 'distinct_classes': 2})
+  task = class_numbering.ClassNumbering(config)
+  stream = task.train_batches(0)
+  batches = [next(stream)['classes'] for _ in range(40)]
+  assert batches[0].shape == (16, 6)
+  again = next(task.train_batches(39))
+  np.testing.assert_array_equal(batches[39], again['classes'])
+  np.testing.assert_array_equal(
+    again['numbers'], data_lib.numbering(again['classes'])
+  )
+  # Of the 936 that there are.
+  assert len(np.unique(np.concatenate(batches), axis=0)) > 400
+  assert max(len(np.unique(row)) for row in np.concatenate(batches)) == 2
+  config.seed = 1
+  other = class_numbering.ClassNumbering(config)
+  assert (next(other.train_batches(0))['classes'] != batches[0]).any()
 
 
 @pytest.mark.parametrize(
@@ -186,6 +207,7 @@ def test_splits_are_independent():
     ({'data': {'num_classes': 7}}, 'between 1 and 6 classes; got 7'),
     ({'data': {'distinct_classes': 5}}, 'between 1 and 4 .*; got 5'),
     ({'data': {'num_validation': 0}}, 'data.num_validation .* got 0'),
+    ({'data': {'num_train': -1}}, r'data.num_train \(0 .* got -1'),
     ({'batch_size': 33}, 'only 32 sets to train on'),
     ({'model_name': 'mlp'}, "model_name is 'mlp'"),
     ({'model': {'gradient': 'cg'}}, 'needs a symmetric system'),
