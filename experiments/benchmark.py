@@ -7,11 +7,13 @@
 
 `train_step` times a step against the same step whose FSPool is plain
 `jnp.sort` under autodiff, in turn. `memory` prints the compiler's peak memory
-of a step for every gradient mode at T = 10, 20, 40, 80, 160. The task is random
-multisets (Section 4.2), or class numbering in the paper's size (Section 4.1).
+of a step at T = 10, 20, 40, 80, 160 for every gradient mode that applies. The
+task is random multisets (Section 4.2), or class numbering in the paper's size
+(Section 4.1).
 """
 
 import json
+import os
 import statistics
 
 from absl import flags
@@ -129,6 +131,9 @@ def main(argv):
   from idspn_jax.training import benchmarks
   from idspn_jax.training import records
 
+  if _JSON.value:
+    # Before anything is measured.
+    records.make_directory(os.path.dirname(_JSON.value) or '.', '--json')
   suite = {'train_step': _train_step, 'memory': _memory}[_SUITE.value]
   found = suite(benchmarks)
   if _JSON.value:

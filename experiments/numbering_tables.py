@@ -12,11 +12,9 @@ import ml_collections
 from configs import class_numbering
 from idspn_jax import errors
 from idspn_jax.metrics import numbering_errors
-from idspn_jax.tasks import class_numbering as task
 from idspn_jax.training import cells as cells_lib
 from idspn_jax.training import records
 from idspn_jax.training import reports
-from idspn_jax.training import run_config
 
 PAPER = os.path.join(
   os.path.dirname(__file__), 'paper_tables/table4_class_numbering.csv'
@@ -160,16 +158,6 @@ def _entry(
   }
 
 
-def check(config: ml_collections.ConfigDict) -> None:
-  """Refuses a cell that could not be trained, without making its data.
-
-  Raises:
-    UserError: if a setting is impossible or settings do not combine.
-  """
-  run_config.check(config)
-  task.build_model(config.model_name, config.model, config.data.set_size)
-
-
 def _percent(mean, std):
   deviation = '' if std is None else f' ± {std:.1f}'
   return f'{mean:.1f}{deviation}'
@@ -268,12 +256,7 @@ class Report:
     Raises:
       UserError: if the directory cannot be written to.
     """
-    try:
-      os.makedirs(directory, exist_ok=True)
-    except OSError as e:
-      raise errors.UserError(f'Cannot create --output={directory}: {e}.') from e
-    if not os.access(directory, os.W_OK):
-      raise errors.UserError(f'Cannot write to --output={directory}.')
+    records.make_directory(directory, '--output')
     self._table = table
     self._cells = cells
     self._directory = directory
@@ -329,7 +312,7 @@ class Report:
         f'{row}: {cell.name}, seed {run.config.seed}, step {run.step:,}, of '
         f'{run.config.data.num_test:,} test sets'
       )
-    if not worst:
+    if not worst:  # Nothing was learned, or all cells are of 8 classes.
       return []
     stem = os.path.join(self._directory, 'table8')
     text = numbering_errors.format_numberings(worst)

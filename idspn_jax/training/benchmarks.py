@@ -64,7 +64,8 @@ def memory_rows(
   Args:
     config: the step's configuration; gradient and iterations are replaced.
     iterations: numbers of inner steps T.
-    modes: names of gradient modes.
+    modes: names of gradient modes; those that do not apply under the
+      configuration's projection are left out.
     progress: called with every row.
 
   Returns:
@@ -72,7 +73,12 @@ def memory_rows(
     of temporary plus argument plus output bytes.
   """
   rows = []
+  projected = config.model.projection != 'none'
   for mode in modes:
+    try:
+      gradients.check_applies(gradients.gradient_mode(mode), projected)
+    except ValueError:
+      continue
     for count in iterations:
       one = ml_collections.ConfigDict(config.to_dict())
       one.model.gradient, one.model.iterations = mode, count

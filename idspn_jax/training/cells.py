@@ -10,6 +10,7 @@ import numpy as np
 
 from idspn_jax.training import loop
 from idspn_jax.training import run as run_lib
+from idspn_jax.training import run_config
 
 
 def seed_directory(directory: str, seed: int) -> str:
@@ -44,6 +45,26 @@ def finished(
     for seed in seeds
   }
   return {seed: result for seed, result in found.items() if result is not None}
+
+
+def check(
+  config_of: Callable[[int], ml_collections.ConfigDict],
+  seeds: Sequence[int],
+  directory: str,
+) -> None:
+  """Refuses what `train` would refuse in the seeds' directories.
+
+  Args are those of `train`.
+
+  Raises:
+    UserError: if a config is impossible, or a run there has another one.
+  """
+  for seed in seeds:
+    config = config_of(seed)
+    run_config.check(config)
+    workdir = seed_directory(directory, seed)
+    run_lib.check_workdir(config, workdir)
+    _finished(config, workdir)
 
 
 def train(

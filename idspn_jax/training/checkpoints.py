@@ -9,6 +9,11 @@ import orbax.checkpoint as ocp
 from idspn_jax import errors
 
 
+def exist(workdir: str) -> bool:
+  """Whether a run's directory has a place for checkpoints."""
+  return os.path.isdir(os.path.join(workdir, 'checkpoints'))
+
+
 class Checkpoints:
   """The checkpoints in a run's directory; usable as a context manager."""
 
@@ -42,9 +47,18 @@ class Checkpoints:
     """Steps of all checkpoints."""
     return sorted(self._manager.all_steps())
 
-  def save(self, step: int, state: Any) -> None:
-    """Saves a state in the background; an existing step is left alone."""
-    if step not in self._manager.all_steps():
+  def save(self, step: int, state: Any, replace: bool = False) -> None:
+    """Saves a state in the background.
+
+    Args:
+      step: its step.
+      state: what to save.
+      replace: an existing checkpoint of this step; else it is left alone.
+    """
+    exists = step in self._manager.all_steps()
+    if exists and replace:
+      self._manager.delete(step)
+    if replace or not exists:
       self._manager.save(step, args=ocp.args.StandardSave(state), force=True)
 
   def restore(self, step: int, like: Any) -> Any:

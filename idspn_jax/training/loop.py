@@ -2,7 +2,7 @@
 
 Runs that differ in their seeds alone can train in lockstep: one compiled
 program advances them all, while each keeps its own records and checkpoints, as
-if it had been alone.
+if it had been alone (up to rounding, which long trainings amplify).
 """
 
 from collections.abc import Sequence
@@ -117,8 +117,7 @@ class _Crew:
     finite = np.atleast_1d(np.all(np.isfinite(found), axis=0))
     for run, good in zip(self.runs, finite, strict=True):
       if not good and run.diverged_at is None:
-        run.diverged_at = step
-        logging.warning('%s: diverged at step %d.', run.workdir, step)
+        run.diverge(step)
         own = jax.device_get(self.lockstep.unstack(scalars))
         run.write(step, 'train', own[self.runs.index(run)])
     return all(run.diverged_at is not None for run in self.runs)
@@ -146,7 +145,7 @@ class _Crew:
     self.hand_back()
     for run in self.runs:
       if run.diverged_at is None:
-        run.saved.save(step, run.state)
+        run.save(step)
 
   def validate(self, step):
     """Evaluates on the way; remembers the best parameters if that counts."""
@@ -156,6 +155,8 @@ class _Crew:
     for run, own in zip(self.runs, metrics, strict=True):
       if run.diverged_at is None:
         run.write(step, 'eval', own)
+        if not np.isfinite(own['loss']):
+          run.diverge(step)
     if selection is not None:
       values = [
         np.asarray(own[selection] if run.diverged_at is None else -np.inf)
@@ -245,7 +246,8 @@ def _train(runs, stop):
   step = _advance(crew, stop)
   finished = step == crew.config.steps
   selects = runs[0].task.selection is not None
-  if finished and selects and step > crew.first:
+  if finished and selects:
+    # Also if a run was stopped right here, before its validation.
     crew.validate(step)
   crew.save(step)
   if stop.received and not all(run.diverged_at is not None for run in runs):
@@ -262,9 +264,9 @@ def train_in_lockstep(
 ) -> list[dict[str, Any]]:
   """Runs an experiment for several seeds; continues runs that exist.
 
-  Each run leaves in its directory what it would have left alone; see
-  `train_and_evaluate`. Runs that stand at different steps, and runs that do
-  not fit into the memory together, train one group after another.
+  Each run leaves in its directory what it would have left alone, up to
+  rounding; see `train_and_evaluate`. Runs that stand at different steps, and
+  runs that do not fit into the memory together, train one group after another.
 
   Args:
     configs: configurations that differ in their seeds alone.

@@ -11,6 +11,8 @@ from typing import Any
 
 import jax
 
+from idspn_jax import errors
+
 _PACKAGES = (
   'idspn-jax',
   'jax',
@@ -36,6 +38,39 @@ def write_json(path: str, content: Any) -> None:
   """Writes JSON atomically, indented, numbers as they are (NaN as null)."""
   text = json.dumps(_plain(content), indent=2, allow_nan=False)
   write_atomically(path, text + '\n')
+
+
+def read_json(path: str) -> Any:
+  """Reads a JSON file.
+
+  Raises:
+    UserError: if it cannot be read or is no JSON.
+  """
+  try:
+    with open(path, encoding='utf-8') as f:
+      return json.load(f)
+  except (OSError, ValueError) as e:
+    raise errors.UserError(
+      f'Cannot read {path}: {e}. Mend or remove it.'
+    ) from e
+
+
+def make_directory(path: str, what: str) -> None:
+  """Creates a directory to write to, unless it exists.
+
+  Args:
+    path: the directory.
+    what: how an error calls it, like `--output`.
+
+  Raises:
+    UserError: if it cannot be created or written to.
+  """
+  try:
+    os.makedirs(path, exist_ok=True)
+  except OSError as e:
+    raise errors.UserError(f'Cannot create {what}={path}: {e}.') from e
+  if not os.access(path, os.W_OK):
+    raise errors.UserError(f'Cannot write to {what}={path}.')
 
 
 def _plain(value):
@@ -84,8 +119,8 @@ def provenance() -> dict[str, Any]:
 class ScalarLog:
   """Scalars of a run: one JSON line per logged step, and TensorBoard.
 
-  A resumed run drops lines from beyond its checkpoint, so that every step
-  appears once.
+  A resumed run drops lines from beyond its checkpoint and does not repeat those
+  of its step, so that everything appears once.
   """
 
   def __init__(self, workdir: str, first_step: int):
@@ -99,6 +134,9 @@ class ScalarLog:
       with open(self._path, encoding='utf-8') as f:
         kept = [line for line in f if _step_of(line) <= first_step]
     write_atomically(self._path, ''.join(kept))
+    rows = map(json.loads, kept)
+    self._known = [{*row} for row in rows if row['step'] == first_step]
+    self._first_step = first_step
     self._file = open(self._path, 'a', encoding='utf-8')  # noqa: SIM115
     self._board = tensorboardX.SummaryWriter(
       os.path.join(workdir, 'tensorboard'), purge_step=first_step + 1
@@ -106,6 +144,8 @@ class ScalarLog:
 
   def write(self, step: int, scalars: Mapping[str, Any]) -> None:
     """Logs scalars of a step."""
+    if step == self._first_step and {'step', *scalars} in self._known:
+      return
     self._file.write(json.dumps(_plain({'step': step, **scalars})) + '\n')
     self._file.flush()
     for name, value in scalars.items():

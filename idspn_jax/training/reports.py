@@ -59,8 +59,7 @@ def load_run(
     raise errors.UserError(
       f'{workdir} holds no run (there is no {path}); train one first.'
     )
-  with open(path, encoding='utf-8') as f:
-    stored = json.load(f)
+  stored = records.read_json(path)
   config = ml_collections.ConfigDict(run_config.with_defaults(stored))
   if data_path is not None:
     if 'path' not in config.data:
@@ -139,9 +138,12 @@ def save(
 
   Returns:
     The files written.
+
+  Raises:
+    UserError: if the directory cannot be written to.
   """
   directory = os.path.join(run.workdir, 'evaluation')
-  os.makedirs(directory, exist_ok=True)
+  records.make_directory(directory, 'directory')
   path = os.path.join(directory, 'table.json')
   records.write_json(path, table)
   if not figures:

@@ -23,10 +23,7 @@ _COSTS = ('seconds_per_step', 'peak_bytes', 'seeds_in_lockstep')
 def _make_workdir(workdir):
   if not workdir:
     raise errors.UserError('Give the run a directory: --workdir=DIR.')
-  try:
-    os.makedirs(os.path.join(workdir, 'checkpoints'), exist_ok=True)
-  except OSError as e:
-    raise errors.UserError(f'Cannot create --workdir={workdir}: {e}.') from e
+  records.make_directory(workdir, '--workdir')
 
 
 def check_same(old: dict, config: ml_collections.ConfigDict, workdir: str):
@@ -50,17 +47,36 @@ def check_same(old: dict, config: ml_collections.ConfigDict, workdir: str):
     )
 
 
-def _prepare_workdir(config, workdir, latest):
-  """Checks that the directory is this run's, and notes its settings."""
+def check_workdir(
+  config: ml_collections.ConfigDict, workdir: str, latest: int | None = None
+) -> None:
+  """Refuses a directory that holds a run which cannot be continued.
+
+  Args:
+    config: the present configuration.
+    workdir: the directory; need not exist.
+    latest: the step of its newest checkpoint; looked up if None.
+
+  Raises:
+    UserError: if the run there has another config or more steps.
+  """
   path = os.path.join(workdir, 'config.json')
   if os.path.exists(path):
-    with open(path, encoding='utf-8') as f:
-      check_same(json.load(f), config, workdir)
-  if latest > config.steps:
+    check_same(records.read_json(path), config, workdir)
+  if latest is None and checkpoints.exist(workdir):
+    with checkpoints.Checkpoints(workdir, config.keep_checkpoints) as saved:
+      latest = saved.latest()
+  if latest is not None and latest > config.steps:
     raise errors.UserError(
       f'{workdir} has a checkpoint of step {latest}, beyond '
       f'config.steps={config.steps}; use more steps or another --workdir.'
     )
+
+
+def _prepare_workdir(config, workdir, latest):
+  """Checks that the directory is this run's, and notes its settings."""
+  check_workdir(config, workdir, latest)
+  path = os.path.join(workdir, 'config.json')
   records.write_json(path, json.loads(config.to_json()))
   records.write_json(
     os.path.join(workdir, 'environment.json'), records.provenance()
@@ -115,12 +131,26 @@ class Run:
       contextlib.closing(records.ScalarLog(workdir, self.first))
     )
     self.diverged_at: int | None = None
+    best = self.state.best
+    self._saved_best = best and int(best.step)
 
   @property
   def has_selected(self) -> bool:
     """Whether some parameters have passed a validation."""
     best = self.state.best
     return best is not None and bool(np.isfinite(best.value))
+
+  def save(self, step: int) -> None:
+    """Saves the state; again if the step has become the best since."""
+    best = self.state.best
+    improved = best is not None and int(best.step) != self._saved_best
+    self.saved.save(step, self.state, replace=improved)
+    self._saved_best = best and int(best.step)
+
+  def diverge(self, step: int) -> None:
+    """Notes that a number was found to be none at this step."""
+    self.diverged_at = step
+    logging.warning('%s: diverged at step %d.', self.workdir, step)
 
   def write(self, step: int, prefix: str, scalars: dict[str, Any]) -> None:
     """Logs scalars under `prefix/`."""
@@ -167,9 +197,12 @@ class Run:
 
 
 def read_result(workdir: str) -> dict[str, Any] | None:
-  """Reads a run's `result.json`; None if it has not finished."""
+  """Reads a run's `result.json`; None if it has not finished.
+
+  Raises:
+    UserError: if the file is broken.
+  """
   path = os.path.join(workdir, 'result.json')
   if not os.path.exists(path):
     return None
-  with open(path, encoding='utf-8') as f:
-    return json.load(f)
+  return records.read_json(path)

@@ -117,6 +117,7 @@ def test_bad_numbers_in_a_set_file(run, tmp_path):
     ('demo', ['--speed=1'], 'speed'),
     ('benchmark', ['--task=numbering', '--set_dim=3'], '--set_dim'),
     ('benchmark', ['--num_classes=3'], '--num_classes'),
+    ('benchmark', ['--json=/dev/null/x.json'], '--json=/dev/null'),
   ],
 )
 def test_other_binaries(name, arguments, culprit, run):

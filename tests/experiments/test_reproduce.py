@@ -17,9 +17,6 @@ TINY = tuple(
   f'--override={text}'
   for text in (
     'data.set_size=4',
-    'data.num_classes=2',
-    'data.distinct_classes=2',
-    'data.num_train=16',
     'data.num_validation=8',
     'data.num_test=8',
     'model.hidden_dim=8',
@@ -253,7 +250,10 @@ def test_only_what_is_missing_is_trained(reproduced):
     (['--override=seed=5'], ['--override=seed=5', '--seeds']),
     # The last of all cells is told of before the first is trained.
     (['--override=model.hidden_dim=20'], ['multiple of 8', '20']),
-    (['--override=data.num_classes=65'], ['64 classes; got 65']),
+    (['--table=4', '--override=data.set_size=7'], ['7 classes; got 8']),
+    (['--override=batch_size=641'], ['batch_size is 641', '640']),
+    (['--override=data.num_classes=3'], ['--cells and --seeds say what']),
+    (['--override=data.num_train=16'], ['--cells and --seeds say what']),
     (['--output=/dev/null'], ['--output=/dev/null']),
   ],
 )
@@ -264,6 +264,51 @@ def test_errors(arguments, culprits, run, tmp_path):
   assert line.startswith('reproduce: error: ')
   for culprit in culprits:
     assert culprit in line
+
+
+class TestRunsThatAreThere:
+  """What cannot be continued is told of before anything is trained."""
+
+  def config_of(self, seed, **changes):
+    config = tables.config_of(tables.read_cells(2)[0], 'reduced', seed)
+    config.update(changes)
+    return config
+
+  def check(self, directory, **changes):
+    cells_lib.check(
+      lambda seed: self.config_of(seed, **changes), (0, 1), str(directory)
+    )
+
+  def started(self, directory, seed):
+    """An interrupted run: a config, a checkpoint, no result."""
+    workdir = directory / f'seed{seed}'
+    (workdir / 'checkpoints' / '7').mkdir(parents=True)
+    (workdir / 'checkpoints' / '7' / '_CHECKPOINT_METADATA').write_text('{}')
+    config = self.config_of(seed).to_json()
+    (workdir / 'config.json').write_text(config)
+
+  def test_nothing(self, tmp_path):
+    self.check(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+  @pytest.mark.parametrize(
+    'changes, message',
+    [
+      ({'learning_rate': 0.5}, 'seed1 .*learning_rate: 0.003 -> 0.5'),
+      ({'steps': 6}, 'seed1 has a checkpoint of step 7, beyond .*steps=6'),
+    ],
+  )
+  def test_of_any_seed(self, changes, message, tmp_path):
+    self.started(tmp_path, 1)
+    self.check(tmp_path)
+    with pytest.raises(errors.UserError, match=message):
+      self.check(tmp_path, **changes)
+
+  def test_broken_files(self, tmp_path):
+    self.started(tmp_path, 1)
+    (tmp_path / 'seed1' / 'result.json').write_text('{"step": ')
+    with pytest.raises(errors.UserError, match='Cannot read .*result.json'):
+      self.check(tmp_path)
 
 
 class TestOverrides:

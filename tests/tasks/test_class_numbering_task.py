@@ -148,7 +148,20 @@ def test_equivariances_are_those_of_table_2(name):
   assert holds == EQUIVARIANT[name]
   # Nothing is a matter of rounding: an error is none or plain.
   for law in found.values():
-    assert law['error'] < 1e-5 if law['holds'] else law['error'] > 1e-2
+    assert law['error'] < 1e-12 if law['holds'] else law['error'] > 1e-2
+
+
+@pytest.mark.parametrize('name', class_numbering.DECODERS)
+def test_equivariances_in_the_papers_set_size(name):
+  """In float32, rounding would tell equal elements of such sets apart."""
+  config = _config(f'model={name},n=64', iterations=20, hidden_dim=64)
+  config.data.num_test = 4
+  task = class_numbering.ClassNumbering(config)
+  params = task.init(jax.random.key(0))
+  found = task.equivariance(params, jax.random.key(1))
+  assert not found['set']['holds'] and found['multiset']['holds']
+  # Whoever asks keeps computing in float32.
+  assert jnp.ones(()).dtype == jnp.float32
 
 
 def test_sets_of_another_size_are_refused():
@@ -210,6 +223,7 @@ def test_splits_are_independent():
     ({'data': {'num_train': -1}}, r'data.num_train \(0 .* got -1'),
     ({'batch_size': 33}, 'only 32 sets to train on'),
     ({'model_name': 'mlp'}, "model_name is 'mlp'"),
+    ({'loss': 'chamfer'}, "loss is 'chamfer'; choose one of hungarian, l2"),
     ({'model': {'gradient': 'cg'}}, 'needs a symmetric system'),
   ],
 )
@@ -218,6 +232,44 @@ def test_settings_that_do_not_fit(change, message):
   config.update(change)
   with pytest.raises(errors.UserError, match=message):
     class_numbering.ClassNumbering(config)
+
+
+@pytest.mark.parametrize('name', ['deep_sets', 'transformer', 'bilstm'])
+@pytest.mark.parametrize('width', [0, -3])
+def test_baselines_need_a_width(name, width):
+  config = _config(f'model={name}', hidden_dim=width)
+  with pytest.raises(errors.UserError, match=f'hidden_dim .* got {width}'):
+    class_numbering.ClassNumbering(config)
+
+
+def test_the_cost_can_be_chosen():
+  costs = {}
+  for name in ('idspn', 'deep_sets'):
+    for loss in ('hungarian', 'l2', 'cross_entropy'):
+      config = _config(f'model={name}')
+      config.loss = loss
+      task = class_numbering.ClassNumbering(config)
+      batch = next(task.train_batches(0))
+      params = task.init(jax.random.key(0))
+      value, _ = jax.jit(task.loss)(params, batch, jax.random.key(1))
+      costs[name, loss] = float(value)
+  for name, own in (('idspn', 'l2'), ('deep_sets', 'cross_entropy')):
+    assert costs[name, 'hungarian'] == costs[name, own]
+    assert costs[name, 'l2'] != costs[name, 'cross_entropy']
+
+
+def test_what_is_no_number_is_not_right(monkeypatch):
+  task = class_numbering.ClassNumbering(_config('classes=6'))
+  # One element per class: a zero would be right.
+  batch = {
+    'classes': jnp.arange(6)[None].repeat(2, 0),
+    'numbers': jnp.zeros((2, 6), int),
+  }
+  scores = jnp.zeros((2, 6, 6)).at[1, 3].set(jnp.nan)
+  monkeypatch.setattr(task, 'predict', lambda *_: scores)
+  found = task.metrics({}, batch, jax.random.key(0))
+  for name in ('element_accuracy', 'set_accuracy', 'multiset_accuracy'):
+    np.testing.assert_array_equal(found[name], [1.0, 0.0])
 
 
 def test_attention_heads_need_their_width():

@@ -104,6 +104,11 @@ class TestMemory:
     # The config itself stays as it was.
     assert config.model.iterations == 3
 
+  def test_leaves_out_what_does_not_apply(self, small):
+    config = small(model__projection='simplex')
+    rows = benchmarks.memory_rows(config, [2], ['cg', 'jacobian_free'])
+    assert [row['gradient'] for row in rows] == ['jacobian_free']
+
   def test_reports_progress(self, small):
     seen = []
     rows = benchmarks.memory_rows(small(), [2], ['jacobian_free'], seen.append)

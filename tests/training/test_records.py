@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from idspn_jax import errors
 from idspn_jax.training import records
 
 
@@ -48,6 +49,30 @@ class TestWriteJson:
   def test_leaves_no_other_file(self, tmp_path):
     records.write_json(str(tmp_path / 'out.json'), {})
     assert os.listdir(tmp_path) == ['out.json']
+
+
+class TestReadJson:
+  def test_what_was_written(self, tmp_path):
+    path = str(tmp_path / 'a.json')
+    records.write_json(path, {'a': [1, None]})
+    assert records.read_json(path) == {'a': [1, None]}
+
+  @pytest.mark.parametrize('content', [b'', b'{"a": ', b'\xff\xfe'])
+  def test_broken(self, content, tmp_path):
+    path = tmp_path / 'a.json'
+    path.write_bytes(content)
+    with pytest.raises(errors.UserError, match='Cannot read .*a.json.* remove'):
+      records.read_json(str(path))
+
+
+def test_directories(tmp_path):
+  path = tmp_path / 'a' / 'b'
+  for _ in range(2):
+    records.make_directory(str(path), '--output')
+    assert path.is_dir()
+  (tmp_path / 'file').touch()
+  with pytest.raises(errors.UserError, match='Cannot create --output=.*file'):
+    records.make_directory(str(tmp_path / 'file'), '--output')
 
 
 class TestScalarLog:

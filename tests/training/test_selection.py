@@ -5,15 +5,18 @@ import shutil
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import class_numbering as config_file
 from idspn_jax import errors
 from idspn_jax.tasks import class_numbering
+from idspn_jax.training import checkpoints
 from idspn_jax.training import evaluation
 from idspn_jax.training import loop
 from idspn_jax.training import reports
+from idspn_jax.training import state as state_lib
 
 
 def numbering(**changes):
@@ -139,6 +142,37 @@ def test_a_stopped_run_remembers_its_best(finished, tmp_path, monkeypatch):
   assert ours == theirs
 
 
+def test_a_run_stopped_at_its_last_step_is_validated_there(
+  finished, tmp_path, monkeypatch
+):
+  with monkeypatch.context() as patch:
+    patch.setattr(loop._Crew, 'validate', lambda self, step: None)
+    before = loop.train_and_evaluate(numbering(steps=6), str(tmp_path))
+  assert before['selected']['step'] is None
+  after = loop.train_and_evaluate(numbering(steps=6), str(tmp_path))
+  assert after['selected']['step'] == 6
+  assert 0 <= after['metrics']['set_accuracy'] <= 1
+  # The checkpoint knows it, too.
+  run = reports.load_run(str(tmp_path))
+  assert run.step == 6
+  with checkpoints.Checkpoints(str(tmp_path)) as saved:
+    state = state_lib.init_state(run.task, run.config)
+    best = saved.restore(6, state).best
+  assert float(best.value) == after['selected']['validation']
+
+
+def test_a_finished_run_is_not_logged_twice(finished, tmp_path):
+  workdir, result = finished
+  copy = tmp_path / 'copy'
+  shutil.copytree(workdir, copy)
+  again = loop.train_and_evaluate(numbering(), str(copy))
+  assert again['selected'] == result['selected']
+  before, after = (
+    (path / 'scalars.jsonl').read_text('utf-8') for path in (workdir, copy)
+  )
+  assert before == after
+
+
 def test_is_resumed_bit_for_bit(finished, tmp_path):
   workdir, result = finished
   loop.train_and_evaluate(numbering(steps=20), str(tmp_path))
@@ -198,6 +232,26 @@ class TestDivergence:
     assert result['selected']['step'] in (4, 8)
     assert 0 <= result['metrics']['set_accuracy'] <= 1
     assert set(scalars(tmp_path, 'eval/set_accuracy')) == {4, 8}
+
+  def test_is_seen_in_validation(self, tmp_path, monkeypatch):
+    metrics = class_numbering.ClassNumbering.metrics
+
+    def broken(self, params, batch, key, iterations=None):
+      found = metrics(self, params, batch, key, iterations)
+      return {**found, 'loss': found['loss'] * jnp.nan}
+
+    monkeypatch.setattr(class_numbering.ClassNumbering, 'metrics', broken)
+    monkeypatch.setattr(
+      class_numbering.ClassNumbering,
+      'loss',
+      lambda self, params, batch, key: (
+        sum(map(jnp.sum, jax.tree.leaves(params))),
+        {},
+      ),
+    )
+    result = loop.train_and_evaluate(numbering(), str(tmp_path))
+    assert result['diverged'] and result['step'] == 4
+    assert result['metrics'] == {} and result['selected']['step'] is None
 
   def test_nothing_is_tested_if_nothing_was_validated(
     self, tmp_path, monkeypatch
