@@ -17,6 +17,10 @@ Arguments after the colon, all optional:
   permute   1 permutes every training set anew, the paper's data augmentation
   seed      default 0; another seed draws other data, too
 
+More: --config.data.distinct_classes=0 lets sets of 8 classes contain all of
+them; --config.loss=l2 or cross_entropy is the pairwise cost instead of the
+model's own (hungarian).
+
 Every 500 steps the set accuracy on the validation data is taken; the step at
 which it was highest is tested, in the paper's setting on 64,000 sets. That
 setting takes 50,000 steps, which is a GPU's work; with 640 samples the paper

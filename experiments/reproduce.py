@@ -132,7 +132,7 @@ def main(argv):
   print(report.text())
   worst = report.save_worst()
   if not worst:
-    print('No Table 8: no model of a cell of 4 classes has learned anything.')
+    print('No Table 8: it shows models that were trained on 4 classes.')
   for path in [*worst, *report.files]:
     print(f'Saved {path}')
   return 0
