@@ -139,8 +139,9 @@ class TestArguments:
       assert (config.data.set_size, config.data.num_train) == (16, 640)
       assert config.data.num_classes == 4 and config.steps <= 10_000
       # Momentum multiplies iDSPN's inner rate by ten.
-      expected = (3.0, 0.1) if name == 'dspn' else (1.0, 0.0)
-      assert (config.model.learning_rate, config.cooldown) == expected
+      expected = {'dspn': (3.0, 0.1), 'idspn': (1.0, 0.8)}
+      found = config.model.learning_rate, config.cooldown
+      assert found == expected.get(name, (1.0, 0.0))
       assert (
         load(
           'class_numbering', f'setting=reduced,model={name},n=20'
