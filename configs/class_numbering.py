@@ -103,8 +103,8 @@ def get_config(arguments: str = '') -> ml_collections.ConfigDict:
   config.model.initial_set = 'normal'
   config.model.regularizer = 0.0
   if given['model'] == 'dspn':
-    # Recomputed steps give the same gradient; on CPUs, where memory is slow,
-    # also a third sooner.
+    # Recomputed steps give the same gradient with less memory; on CPUs, where
+    # memory is slow, sooner too.
     config.model.update({'gradient': 'unrolled_checkpointed', 'momentum': 0.0})
   else:
     config.model.grad_clip = 40.0
