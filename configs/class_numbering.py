@@ -30,10 +30,11 @@ the tables: `python -m experiments.reproduce`.
 
 import ml_collections
 
+from idspn_jax import checks
 from idspn_jax.data import class_numbering as data_lib
-from idspn_jax.tasks import class_numbering
+from idspn_jax.runs import config as config_lib
 from idspn_jax.tasks import model
-from idspn_jax.training import run_config
+from idspn_jax.tasks import numbering_models
 
 # Widths of the paper at 4 classes; 8 classes double them.
 _WIDTHS = {
@@ -68,13 +69,13 @@ SETTINGS = ('paper', 'reduced')
 
 def get_config(arguments: str = '') -> ml_collections.ConfigDict:
   """Returns the paper's setting, or a smaller one."""
-  given = run_config.parse_arguments(arguments, _DEFAULTS)
-  model.choice(given['setting'], 'setting', SETTINGS)
-  model.choice(given['model'], 'model', class_numbering.MODELS)
+  given = config_lib.parse_arguments(arguments, _DEFAULTS)
+  checks.choice(given['setting'], 'setting', SETTINGS)
+  checks.choice(given['model'], 'model', numbering_models.MODELS)
   reduced = given['setting'] == 'reduced'
   if reduced:
-    given = run_config.parse_arguments(arguments, {**_DEFAULTS, 'n': 16})
-  config = run_config.default_config()
+    given = config_lib.parse_arguments(arguments, {**_DEFAULTS, 'n': 16})
+  config = config_lib.default_config()
   config.task = 'class_numbering'
   config.model_name = given['model']
   config.seed = given['seed']

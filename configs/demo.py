@@ -9,12 +9,12 @@ Argument after the colon: model (idspn_momentum, idspn, dspn).
 import ml_collections
 
 from configs import random_multisets
-from idspn_jax.training import run_config
+from idspn_jax.runs import config as config_lib
 
 
 def get_config(arguments: str = '') -> ml_collections.ConfigDict:
   """Returns the demonstration's setting."""
-  given = run_config.parse_arguments(arguments, {'model': 'idspn_momentum'})
+  given = config_lib.parse_arguments(arguments, {'model': 'idspn_momentum'})
   config = random_multisets.get_config(f'n=8,d=2,T=10,model={given["model"]}')
   config.data.num_test = 1_280
   config.model.hidden_dim = config.model.latent_dim = 128

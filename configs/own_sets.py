@@ -11,21 +11,28 @@ dspn), T, seed; defaults idspn_momentum, 20, 0.
 import ml_collections
 
 from configs import random_multisets
+from idspn_jax import checks
+from idspn_jax.runs import config as config_lib
 from idspn_jax.tasks import model
-from idspn_jax.training import run_config
 
 
 def get_config(arguments: str = '') -> ml_collections.ConfigDict:
   """Returns settings that suit some hundreds to thousands of sets."""
-  given = run_config.parse_arguments(
+  given = config_lib.parse_arguments(
     arguments, {'model': 'idspn_momentum', 'T': 20, 'seed': 0}
   )
-  model.choice(given['model'], 'model', random_multisets.MODELS)
-  config = run_config.default_config()
+  checks.choice(given['model'], 'model', random_multisets.MODELS)
+  config = config_lib.default_config()
   config.task = 'own_sets'
   config.seed = given['seed']
   config.data = ml_collections.ConfigDict(
-    {'path': '', 'test_fraction': 0.2, 'standardize': True}
+    {
+      'path': '',
+      'test_fraction': 0.2,
+      # Of the division into training and test sets, the same for all seeds.
+      'split_seed': 0,
+      'standardize': True,
+    }
   )
   config.batch_size = 32
   config.eval_batch_size = 32

@@ -17,8 +17,9 @@ steps, about half an hour (DSPN: an hour) on two CPU cores.
 
 import ml_collections
 
+from idspn_jax import checks
+from idspn_jax.runs import config as config_lib
 from idspn_jax.tasks import model
-from idspn_jax.training import run_config
 
 MODELS = {
   'idspn_momentum': {'gradient': 'jacobian_free', 'momentum': 0.9},
@@ -29,11 +30,11 @@ MODELS = {
 
 def get_config(arguments: str = '') -> ml_collections.ConfigDict:
   """Returns the paper's setting."""
-  given = run_config.parse_arguments(
+  given = config_lib.parse_arguments(
     arguments, {'n': 4, 'd': 4, 'T': 10, 'model': 'idspn_momentum', 'seed': 0}
   )
-  model.choice(given['model'], 'model', MODELS)
-  config = run_config.default_config()
+  checks.choice(given['model'], 'model', MODELS)
+  config = config_lib.default_config()
   config.task = 'random_multisets'
   config.seed = given['seed']
   config.data = ml_collections.ConfigDict(

@@ -128,23 +128,24 @@ def _memory(benchmarks):
 def main(argv):
   """Measures, prints, and writes the JSON file if asked to."""
   del argv
-  from idspn_jax.training import benchmarks
-  from idspn_jax.training import records
+  from idspn_jax.studies import benchmarks
+  from idspn_jax.runs import files
+  from idspn_jax.runs import provenance
 
   if _JSON.value:
     # Before anything is measured.
-    records.make_directory(os.path.dirname(_JSON.value) or '.', '--json')
+    files.make_directory(os.path.dirname(_JSON.value) or '.', '--json')
   suite = {'train_step': _train_step, 'memory': _memory}[_SUITE.value]
   found = suite(benchmarks)
   if _JSON.value:
     config = json.loads(_config(_POOL.value).to_json())
-    records.write_json(
+    files.write_json(
       _JSON.value,
       {
         'suite': _SUITE.value,
         'config': config,
         **found,
-        **records.provenance(),
+        **provenance.provenance(),
       },
     )
     print(f'Saved in {_JSON.value}')

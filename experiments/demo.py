@@ -52,7 +52,7 @@ def main(argv):
   del argv
   # Here, so that --help and wrong flags answer at once.
   from configs import demo as demo_config
-  from idspn_jax.training import comparison
+  from idspn_jax.studies import comparison
   from idspn_jax.training import loop
 
   results = {}

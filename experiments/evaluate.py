@@ -2,8 +2,10 @@
 
     python -m experiments.evaluate --workdir=runs/n4_d4 --iterations=5,10,20,40
 
-Prints a table, saves it as `WORKDIR/evaluation/table.json` and draws figures
-beside it. The configured number of steps is marked with a star.
+Prints a table, saves it as `WORKDIR/evaluation/table.json` (or in --output) and
+draws figures beside it. The configured number of steps is marked with a star.
+Of a run on a data file (own_sets), --data=FILE says where that file is now, or
+names another file, all of whose sets are then evaluated, in a table of its own.
 """
 
 from absl import flags
@@ -20,7 +22,10 @@ _STEP = flags.DEFINE_integer(
 )
 _FIGURES = flags.DEFINE_bool('figures', True, 'Draw figures.')
 _DATA = flags.DEFINE_string(
-  'data', None, 'own_sets: where the data file is now, if it was moved.'
+  'data', None, 'own_sets: where the data file is now, or another file.'
+)
+_OUTPUT = flags.DEFINE_string(
+  'output', None, 'Directory of table and figures; default: in the run.'
 )
 
 
@@ -47,14 +52,21 @@ def main(argv):
   """Evaluates, prints the table, saves it and the figures."""
   del argv
   # Here, so that --help and wrong flags answer at once.
-  from idspn_jax.training import reports
+  from idspn_jax.runs import files
+  from idspn_jax.runs import loading
+  from idspn_jax.studies import evaluations
 
   if not _WORKDIR.value:
     raise errors.UserError('Say which run to evaluate: --workdir=DIR.')
-  run = reports.load_run(_WORKDIR.value, _STEP.value, _DATA.value)
-  table = reports.evaluate_at(run, _iterations(run))
-  print(reports.format_table(table))
-  for path in reports.save(run, table, _FIGURES.value):
+  run = loading.load_run(_WORKDIR.value, _STEP.value, _DATA.value)
+  counts = _iterations(run)
+  output = _OUTPUT.value or evaluations.default_output(run)
+  output = files.local_path(output, '--output')
+  # Before anything is computed.
+  files.make_directory(output, '--output')
+  table = evaluations.evaluate_at(run, counts)
+  print(evaluations.format_table(table))
+  for path in evaluations.save(run, table, output, _FIGURES.value):
     print(f'Saved {path}')
   return 0
 

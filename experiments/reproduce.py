@@ -79,12 +79,12 @@ def _seeds():
   return seeds
 
 
-def _configs(tables, cell):
+def _configs(cell):
   """The cell's configuration as a function of the seed."""
 
   @functools.cache
   def config_of(seed):
-    config = tables.config_of(cell, _SETTING.value, seed)
+    config = cell.config(seed)
     overrides.apply(config, _OVERRIDE.value, _FIXED)
     if _STEPS.value:
       config.steps = _STEPS.value
@@ -100,20 +100,25 @@ def main(argv):
   del argv
   seeds = _seeds()
   # Here, so that --help and wrong flags answer at once.
-  from experiments import numbering_tables as tables
+  from configs import class_numbering as config_file
+  from idspn_jax.studies import cells as cells_lib
+  from idspn_jax.studies import numbering_tables
+  from idspn_jax.studies import tables
   from idspn_jax.tasks import class_numbering
-  from idspn_jax.training import cells as cells_lib
   from idspn_jax.training import loop
 
   table = int(_TABLE.value)
-  cells = tables.select(tables.read_cells(table), _CELLS.value)
+  cells = numbering_tables.read_cells(
+    table, config_file.get_config, _SETTING.value
+  )
+  cells = tables.select(cells, _CELLS.value)
   if _LIST.value:
     print('\n'.join(cell.name for cell in cells))
     return 0
   workdir = _WORKDIR.value or f'runs/numbering_{_SETTING.value}'
   output = _OUTPUT.value or workdir
-  report = tables.Report(table, cells, output)
-  configs = {cell: _configs(tables, cell) for cell in cells}
+  report = numbering_tables.Report(table, cells, output)
+  configs = {cell: _configs(cell) for cell in cells}
   # What does not fit is told before anything is trained.
   for cell in cells:
     class_numbering.check(configs[cell](seeds[0]))

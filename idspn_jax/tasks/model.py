@@ -1,10 +1,13 @@
 """Builds set autoencoders and losses from the `model` part of a config."""
 
 from collections.abc import Callable
+import dataclasses
 import functools
 
+import jax.numpy as jnp
 import ml_collections
 
+from idspn_jax import checks
 from idspn_jax import errors
 from idspn_jax.losses import set_losses
 from idspn_jax.modules import autoencoder
@@ -22,6 +25,8 @@ LOSSES = {
   'chamfer': set_losses.chamfer_loss,
   'sinkhorn': set_losses.sinkhorn_loss,
 }
+INITIAL_SETS = ('learned', 'normal', 'zeros')
+DTYPES = {'float32': None, 'bfloat16': jnp.bfloat16}
 OPTIMIZERS = ('gradient_descent', 'line_search', 'projected_gradient')
 
 
@@ -38,37 +43,38 @@ def default_config() -> ml_collections.ConfigDict:
       'learning_rate': 1.0,
       'momentum': 0.9,
       'gradient': 'jacobian_free',
-      'gradient_options': ml_collections.ConfigDict(),
+      'gradient_options': gradient_options(),
       'grad_clip': 0.0,
       'projection': 'none',
       'regularizer': 0.1,
       'initial_set': 'learned',
       'initial_scale': 0.1,
       'tolerance': 0.0,
+      # Of the encoders' matrix products; parameters are float32.
+      'dtype': 'float32',
     }
   )
 
 
-def positive(value, name: str) -> None:
-  """Refuses values that are not positive integers.
-
-  Raises:
-    UserError: naming the setting and its value.
-  """
-  if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-    raise errors.UserError(f'{name} must be a positive integer; got {value!r}.')
-
-
-def choice(value, name: str, choices) -> None:
-  """Refuses values that are not among the choices.
-
-  Raises:
-    UserError: naming the setting, its value and the choices.
-  """
-  if value not in choices:
-    raise errors.UserError(
-      f'{name} is {value!r}; choose one of {", ".join(choices)}.'
-    )
+def gradient_options() -> ml_collections.ConfigDict:
+  """The options of all gradient modes; None takes the mode's own default."""
+  kinds = {
+    'checkpoint': bool,
+    'gamma': float,
+    'iterations': int,
+    'linearize_at': str,
+    'restart': int,
+    'ridge': float,
+    'scale': float,
+    'terms': int,
+    'tolerance': float,
+  }
+  return ml_collections.ConfigDict(
+    {
+      name: ml_collections.config_dict.placeholder(kind)
+      for name, kind in kinds.items()
+    }
+  )
 
 
 def _optimizer(config):
@@ -81,24 +87,42 @@ def _optimizer(config):
 
 def _check(config):
   for name in ('hidden_dim', 'latent_dim', 'iterations'):
-    positive(config[name], f'model.{name}')
-  choice(config.pool, 'model.pool', set_encoders.POOLS)
-  choice(config.linear_init, 'model.linear_init', linear.LINEAR_INITS)
-  choice(config.optimizer, 'model.optimizer', OPTIMIZERS)
-  choice(config.gradient, 'model.gradient', gradients.MODES)
-  choice(config.projection, 'model.projection', PROJECTIONS)
-  choice(
-    config.initial_set, 'model.initial_set', ('learned', 'normal', 'zeros')
-  )
+    checks.integer(config[name], f'config.model.{name}')
+  for name, choices in (
+    ('pool', set_encoders.POOLS),
+    ('linear_init', linear.LINEAR_INITS),
+    ('optimizer', OPTIMIZERS),
+    ('gradient', gradients.MODES),
+    ('projection', PROJECTIONS),
+    ('initial_set', INITIAL_SETS),
+    ('dtype', DTYPES),
+  ):
+    checks.choice(config[name], f'config.model.{name}', choices)
   for name in ('grad_clip', 'regularizer', 'initial_scale', 'tolerance'):
-    if not config[name] >= 0:
+    checks.number(config[name], f'config.model.{name}', least=0)
+  checks.number(
+    config.learning_rate, 'config.model.learning_rate', positive=True
+  )
+  checks.number(config.momentum, 'config.model.momentum', least=0, most=1)
+
+
+def _gradient(config):
+  """The gradient mode, with clear errors for its options."""
+  options = {
+    name: value
+    for name, value in config.gradient_options.to_dict().items()
+    if value is not None
+  }
+  mode = gradients.MODES[config.gradient]
+  fields = dataclasses.fields(mode) if dataclasses.is_dataclass(mode) else ()
+  known = [field.name for field in fields]
+  for name in options:
+    if name not in known:
       raise errors.UserError(
-        f'model.{name} must not be negative; got {config[name]}.'
+        f'config.model.gradient_options.{name} is no option of gradient '
+        f'{config.gradient!r}; it has: {", ".join(known) or "none"}.'
       )
-  if not config.learning_rate > 0:
-    raise errors.UserError(
-      f'model.learning_rate must be positive; got {config.learning_rate}.'
-    )
+  return gradients.gradient_mode(config.gradient, **options)
 
 
 def build_autoencoder(
@@ -120,9 +144,7 @@ def build_autoencoder(
   _check(config)
   try:
     optimizer = _optimizer(config)
-    gradient = gradients.gradient_mode(
-      config.gradient, **config.gradient_options.to_dict()
-    )
+    gradient = _gradient(config)
     gradients.check_applies(gradient, config.projection != 'none')
     # Built once more by the decoder; here for the error it may raise.
     inner_step.make_step(
@@ -138,6 +160,7 @@ def build_autoencoder(
     config.hidden_dim,
     config.latent_dim,
     linear_init=config.linear_init,
+    dtype=DTYPES[config.dtype],
   )
   decoder = set_decoder.SetDecoder(
     encoder(pool=config.pool),
@@ -163,5 +186,5 @@ def build_loss(name: str) -> Callable:
   Raises:
     UserError: if the name is unknown.
   """
-  choice(name, 'loss', LOSSES)
+  checks.choice(name, 'config.loss', LOSSES)
   return LOSSES[name]

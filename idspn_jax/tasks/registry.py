@@ -1,25 +1,88 @@
-"""Looks tasks up by the name that configs give."""
+"""Looks experiments up by the task's name in a config."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import ml_collections
 
+from idspn_jax import checks
+from idspn_jax import errors
 from idspn_jax.tasks import class_numbering
-from idspn_jax.tasks import model
 from idspn_jax.tasks import own_sets
 from idspn_jax.tasks import random_multisets
-from idspn_jax.tasks import task
+from idspn_jax.tasks import task as task_lib
 
-TASKS = {
-  'class_numbering': class_numbering.ClassNumbering,
-  'random_multisets': random_multisets.RandomMultisets,
-  'own_sets': own_sets.OwnSets,
+_OWN: dict[str, task_lib.Builder] = {
+  'class_numbering': class_numbering.build,
+  'own_sets': own_sets.build,
+  'random_multisets': random_multisets.build,
 }
+_REGISTERED: dict[str, task_lib.Builder] = {}
 
 
-def build(config: ml_collections.ConfigDict) -> task.Task:
-  """Builds the task of a config.
+def names() -> list[str]:
+  """All known tasks."""
+  return sorted({*_OWN, *_REGISTERED})
+
+
+def register(name: str, builder: task_lib.Builder) -> None:
+  """Makes a task available to configs under `config.task`.
+
+  A run is opened again by that name, so a program that evaluates it has to
+  register it too.
+
+  Args:
+    name: the name.
+    builder: `builder(config) -> Experiment`.
+
+  Raises:
+    UserError: if the name belongs to a task of the library, or the builder
+      cannot be called.
+  """
+  if name in _OWN:
+    raise errors.UserError(
+      f'{name!r} is a task of the library; register another name.'
+    )
+  if not callable(builder):
+    raise errors.UserError(
+      f'The builder of task {name!r} must be a function of a config that '
+      f'returns an Experiment; got {builder!r}.'
+    )
+  _REGISTERED[name] = builder
+
+
+def build(
+  config: ml_collections.ConfigDict,
+  record: Mapping[str, Any] | None = None,
+  data_path: str | None = None,
+  builder: task_lib.Builder | None = None,
+) -> task_lib.Experiment:
+  """Builds the experiment of a config.
+
+  Args:
+    config: the configuration.
+    record: what the run stored of its data files, if it did.
+    data_path: where the run's data file is now, or another file to evaluate
+      on with the run's statistics.
+    builder: builds the experiment instead of the registered one.
 
   Raises:
     UserError: if the name is unknown or the config does not fit the task.
   """
-  model.choice(config.task, 'task', TASKS)
-  return TASKS[config.task](config)
+  if builder is None:
+    checks.choice(config.task, 'config.task', names())
+    builder = {**_OWN, **_REGISTERED}[config.task]
+  files: dict[str, Any] = {}
+  if record is not None:
+    files['record'] = record
+  if data_path is not None:
+    if 'path' not in config.get('data', {}):
+      raise errors.UserError(f'Task {config.task} reads no data file.')
+    files['data_path'] = data_path
+  built = builder(config, **files)
+  if not isinstance(built, task_lib.Experiment):
+    raise errors.UserError(
+      f'The builder of task {config.task} returned {type(built).__name__}; '
+      'it must return an Experiment.'
+    )
+  return built

@@ -1,1 +1,1 @@
-"""The training loop; it knows an experiment through `tasks.task.Task` only."""
+"""Training: state, step, parallelism, evaluation, and the loop around them."""

@@ -1,70 +1,107 @@
-"""Evaluation of parameters on a task's held-out data."""
+"""Evaluation of variables on held-out data, split over all devices."""
 
-import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from idspn_jax.tasks import data as data_lib
 from idspn_jax.tasks import task as task_lib
-from idspn_jax.training import lockstep as lockstep_lib
+from idspn_jax.training import parallel
+from idspn_jax.training import seeds as seeds_lib
 
 # Evaluation draws its own noise, the same at every step and for every model.
 _STREAM = 3
 
 
-class Evaluator:
-  """Averages metrics; compiles once per number of inner steps.
+def _padded(batch, multiple):
+  """Repeats the last row until the rows divide; the mask is false there."""
+  rows = len(batch['mask'])
+  missing = -rows % multiple
+  if not missing:
+    return batch
+  index = np.minimum(np.arange(rows + missing), rows - 1)
+  out = {name: np.asarray(array)[index] for name, array in batch.items()}
+  out['mask'] = np.concatenate([batch['mask'], np.zeros(missing, bool)])
+  return out
 
-  Several tasks that differ in their seeds alone are evaluated in lockstep.
+
+class Evaluator:
+  """Evaluates on whole splits; compiles once per set of decoder options.
+
+  Several seeds of one experiment are evaluated in one program.
   """
 
-  def __init__(self, *tasks: task_lib.Task):
-    """Prepares the compiled metrics."""
-    self._tasks = tasks
-    self._lockstep = lockstep_lib.Lockstep(len(tasks))
+  def __init__(
+    self,
+    task: task_lib.Task,
+    data: Sequence[data_lib.Data],
+    seeds: Sequence[int],
+  ):
+    """Prepares the compiled metrics.
+
+    Args:
+      task: the task.
+      data: the data of every seed.
+      seeds: the seeds, for the noise of each.
+    """
+    self._task = task
+    self._data = data
+    self._vectorized = seeds_lib.VectorizedSeeds(len(seeds))
     self._keys = [
-      jax.random.fold_in(jax.random.key(task.config.seed), _STREAM)
-      for task in tasks
+      jax.random.fold_in(jax.random.key(seed), _STREAM) for seed in seeds
     ]
+    mesh = parallel.device_mesh()
+    self._devices = mesh.size
+    spec = jax.sharding.PartitionSpec
+    everywhere = jax.sharding.NamedSharding(mesh, spec())
+    axes = (parallel.BATCH_AXIS,)
+    rows = spec(*axes) if len(seeds) == 1 else spec(None, *axes)
+    self._by_row = jax.sharding.NamedSharding(mesh, rows)
+    self._everywhere = everywhere
 
-    def metrics(params, batch, key, iterations):
-      one = functools.partial(tasks[0].metrics, iterations=iterations)
-      return self._lockstep.map(one)(params, batch, key)
+    def rows_of(variables, batch, key, options):
+      def one(variables, batch, key):
+        return task.evaluate(variables, batch, key, **dict(options))
 
-    self._metrics = jax.jit(metrics, static_argnames='iterations')
+      return self._vectorized.map(one)(variables, batch, key)
+
+    self._rows = jax.jit(rows_of, static_argnames='options')
 
   def __call__(
-    self, params: Any, split: str = 'test', iterations: int | None = None
+    self, variables: Any, split: str = 'test', **decode_options: Any
   ) -> list[dict[str, float]]:
     """Evaluates once over all data of a split.
 
     Args:
-      params: parameters; those of several tasks stacked.
-      split: which data, see `Task.eval_batches`.
-      iterations: inner steps, or None for the configured number.
+      variables: of the model; those of several seeds stacked.
+      split: which data, see `Data.evaluate`.
+      **decode_options: hashable options of the decoder, such as `iterations`.
 
     Returns:
-      Metrics averaged over examples, for every task.
+      What `Task.summarize` makes of all examples, for every seed.
     """
-    totals: dict[str, Any] = {}
-    weights = 0.0
-    batches = zip(
-      *(task.eval_batches(split) for task in self._tasks), strict=True
-    )
-    for i, found in enumerate(batches):
-      batch = self._lockstep.stack([batch for batch, _ in found])
+    options = tuple(sorted(decode_options.items()))
+    variables = jax.device_put(variables, self._everywhere)
+    rows: list[list[Any]] = [[] for _ in self._keys]
+    masks: list[list[np.ndarray]] = [[] for _ in self._keys]
+    streams = zip(*(data.evaluate(split) for data in self._data), strict=True)
+    for i, batches in enumerate(streams):
+      batches = [_padded(batch, self._devices) for batch in batches]
+      batch = self._vectorized.stack(batches)
       keys = [jax.random.fold_in(key, i) for key in self._keys]
-      key = self._lockstep.stack(keys)
-      values = self._metrics(params, batch, key, iterations=iterations)
-      # The same for every task: it follows from the number of examples.
-      weight = found[0][1]
-      weights += float(weight.sum())
-      for name, value in values.items():
-        kept = np.asarray(value, np.float64)[..., weight > 0]
-        totals[name] = totals.get(name, 0.0) + kept.sum(-1)
-    means = {name: total / weights for name, total in totals.items()}
+      found = self._rows(
+        variables,
+        jax.device_put(batch, self._by_row),
+        self._vectorized.stack(keys),
+        options=options,
+      )
+      found = self._vectorized.unstack(jax.device_get(found))
+      for k, own in enumerate(found):
+        rows[k].append(own)
+        masks[k].append(np.asarray(batches[k]['mask'], bool))
     return [
-      {name: float(value) for name, value in one.items()}
-      for one in self._lockstep.unstack(means)
+      self._task.summarize(task_lib.stack_rows(own, mask))
+      for own, mask in zip(rows, masks, strict=True)
     ]

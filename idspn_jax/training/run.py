@@ -1,4 +1,4 @@
-"""One run: a seed's task, its directory, and how far it has come."""
+"""One run: a seed's state, its directory, and how far it has come."""
 
 import contextlib
 import json
@@ -10,86 +10,25 @@ import jax
 import ml_collections
 import numpy as np
 
-from idspn_jax import errors
-from idspn_jax.tasks import registry
-from idspn_jax.training import checkpoints
-from idspn_jax.training import records
-from idspn_jax.training import run_config
+from idspn_jax.runs import checkpoints
+from idspn_jax.runs import directory
+from idspn_jax.runs import files
+from idspn_jax.runs import provenance
+from idspn_jax.runs import scalars as scalars_lib
+from idspn_jax.tasks import task as task_lib
 from idspn_jax.training import state as state_lib
 
-_COSTS = ('seconds_per_step', 'peak_bytes', 'seeds_in_lockstep')
+_COSTS = ('seconds_per_step', 'peak_bytes', 'vectorized_seeds')
 
 
-def _make_workdir(workdir):
-  if not workdir:
-    raise errors.UserError('Give the run a directory: --workdir=DIR.')
-  records.make_directory(workdir, '--workdir')
-
-
-def check_same(old: dict, config: ml_collections.ConfigDict, workdir: str):
-  """Refuses to mix runs.
-
-  Args:
-    old: the configuration of what is in the directory.
-    config: the present configuration.
-    workdir: the directory.
-
-  Raises:
-    UserError: if they are of different runs.
-  """
-  changed = run_config.differences(
-    run_config.with_defaults(old), json.loads(config.to_json())
-  )
-  if changed:
-    raise errors.UserError(
-      f'{workdir} holds a run with another config ({"; ".join(changed)}); '
-      'use another --workdir or the same settings.'
-    )
-
-
-def check_workdir(
-  config: ml_collections.ConfigDict, workdir: str, latest: int | None = None
-) -> None:
-  """Refuses a directory that holds a run which cannot be continued.
-
-  Args:
-    config: the present configuration.
-    workdir: the directory; need not exist.
-    latest: the step of its newest checkpoint; looked up if None.
-
-  Raises:
-    UserError: if the run there has another config or more steps.
-  """
-  path = os.path.join(workdir, 'config.json')
-  if os.path.exists(path):
-    check_same(records.read_json(path), config, workdir)
-  if latest is None and checkpoints.exist(workdir):
-    with checkpoints.Checkpoints(workdir, config.keep_checkpoints) as saved:
-      latest = saved.latest()
-  if latest is not None and latest > config.steps:
-    raise errors.UserError(
-      f'{workdir} has a checkpoint of step {latest}, beyond '
-      f'config.steps={config.steps}; use more steps or another --workdir.'
-    )
-
-
-def _prepare_workdir(config, workdir, latest):
-  """Checks that the directory is this run's, and notes its settings."""
-  check_workdir(config, workdir, latest)
-  path = os.path.join(workdir, 'config.json')
-  records.write_json(path, json.loads(config.to_json()))
-  records.write_json(
-    os.path.join(workdir, 'environment.json'), records.provenance()
-  )
-
-
-class Run:
-  """A run's state, checkpoints and records.
+class TrainingRun:
+  """A run's state, checkpoints and records while it trains.
 
   Attributes:
     config: its configuration.
     workdir: its directory.
-    task: the experiment.
+    task: the task.
+    data: the data of its seed.
     state: its state, as of the last checkpoint or of the end.
     saved: its checkpoints.
     log: its scalars.
@@ -101,34 +40,37 @@ class Run:
     self,
     config: ml_collections.ConfigDict,
     workdir: str,
+    experiment: task_lib.Experiment,
     resources: contextlib.ExitStack,
   ):
-    """Opens or continues a run.
+    """Opens or continues a run whose directory is locked by the caller.
 
     Args:
-      config: a configuration of `configs/`.
-      workdir: the run's directory, created if missing.
+      config: its configuration.
+      workdir: the run's directory.
+      experiment: built from the config and the run's record.
       resources: closes the run's files.
 
     Raises:
       UserError: if the config, the directory or a checkpoint does not fit.
     """
-    run_config.check(config)
     self.config = config
     self.workdir = workdir
-    self.task = registry.build(config)
-    _make_workdir(workdir)
+    self.task = experiment.task
+    self.data = experiment.data(config.seed)
     self.saved = resources.enter_context(
       checkpoints.Checkpoints(workdir, config.keep_checkpoints)
     )
-    self.first = self.saved.latest() or 0
-    _prepare_workdir(config, workdir, self.first)
+    directory.check_steps(self.saved.latest(), config, workdir)
     self.state = state_lib.init_state(self.task, config)
-    if self.first:
-      self.state = self.saved.restore(self.first, self.state)
+    found = self.saved.restore_newest(self.state)
+    self.first = 0
+    if found is not None:
+      self.first, self.state = found
       logging.info('%s: resuming at step %d.', workdir, self.first)
+    directory.write_setup(workdir, config, experiment.record)
     self.log = resources.enter_context(
-      contextlib.closing(records.ScalarLog(workdir, self.first))
+      contextlib.closing(scalars_lib.ScalarLog(workdir, self.first))
     )
     self.diverged_at: int | None = None
     best = self.state.best
@@ -148,7 +90,7 @@ class Run:
     self._saved_best = best and int(best.step)
 
   def diverge(self, step: int) -> None:
-    """Notes that a number was found to be none at this step."""
+    """Notes that a non-finite number was found at this step."""
     self.diverged_at = step
     logging.warning('%s: diverged at step %d.', self.workdir, step)
 
@@ -185,24 +127,12 @@ class Run:
       'parameters': sum(x.size for x in jax.tree.leaves(self.state.params)),
       **(costs or self._former_costs()),
       'config': json.loads(self.config.to_json()),
-      **records.provenance(),
+      **provenance.provenance(),
     }
-    records.write_json(os.path.join(self.workdir, 'result.json'), result)
+    files.write_json(os.path.join(self.workdir, 'result.json'), result)
     return result
 
   def _former_costs(self):
     """What an earlier call measured: this one took no step."""
-    before = read_result(self.workdir) or {}
+    before = directory.read_result(self.workdir) or {}
     return {key: before.get(key) for key in _COSTS}
-
-
-def read_result(workdir: str) -> dict[str, Any] | None:
-  """Reads a run's `result.json`; None if it has not finished.
-
-  Raises:
-    UserError: if the file is broken.
-  """
-  path = os.path.join(workdir, 'result.json')
-  if not os.path.exists(path):
-    return None
-  return records.read_json(path)

@@ -8,9 +8,9 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from idspn_jax.runs import config as config_lib
+from idspn_jax.runs import directory as directory_lib
 from idspn_jax.training import loop
-from idspn_jax.training import run as run_lib
-from idspn_jax.training import run_config
 
 
 def seed_directory(directory: str, seed: int) -> str:
@@ -23,10 +23,11 @@ def _finished(config, workdir):
 
   A diverged run would only diverge again.
   """
-  result = run_lib.read_result(workdir)
+  result = directory_lib.read_result(workdir)
   if result is None:
     return None
-  run_lib.check_same(result['config'], config, workdir)
+  config = config_lib.inherit(config, result['config'])
+  directory_lib.check_same(result['config'], config, workdir)
   diverged = result['diverged'] and result['config']['steps'] == config.steps
   return result if diverged or result['step'] == config.steps else None
 
@@ -61,9 +62,9 @@ def check(
   """
   for seed in seeds:
     config = config_of(seed)
-    run_config.check(config)
+    config_lib.check(config)
     workdir = seed_directory(directory, seed)
-    run_lib.check_workdir(config, workdir)
+    directory_lib.check(config, workdir)
     _finished(config, workdir)
 
 
@@ -94,7 +95,7 @@ def train(
   left = [seed for seed in configs if seed not in results]
   groups = [left] if together else [[seed] for seed in left]
   for group in filter(None, groups):
-    found = loop.train_in_lockstep(
+    found = loop.train_seeds(
       [configs[seed] for seed in group],
       [seed_directory(directory, seed) for seed in group],
     )
@@ -105,13 +106,13 @@ def train(
 def summarize(
   results: Sequence[dict[str, Any]], metric: str, lost: float | None = None
 ) -> dict[str, Any]:
-  """Mean and deviation of a metric over seeds; no seed is dropped in silence.
+  """Mean and standard deviation of a metric over seeds; all seeds count.
 
   Args:
     results: contents of `result.json`.
     metric: which metric.
     lost: what a diverged run without test metrics counts as; None leaves it
-      out of mean and deviation.
+      out of mean and standard deviation.
 
   Returns:
     `mean` and sample standard deviation `std` (None where there are too few

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from idspn_jax.training import reports
+from idspn_jax.runs import loading
+from idspn_jax.runs import scalars
 
 EXAMPLES = 4
 
@@ -26,28 +27,25 @@ def draw(workdirs: Mapping[str, str], directory: str) -> list[str]:
     UserError: if a directory holds no run.
   """
   # Here, because only drawing needs matplotlib.
+  from idspn_jax.figures import save
   from idspn_jax.figures import sets as set_figures
   from idspn_jax.figures import trajectories
 
   curves, predictions = {}, {}
   shown = None
   for label, workdir in workdirs.items():
-    run = reports.load_run(workdir)
-    curves[label] = reports.read_scalars(workdir, 'train/loss')
+    run = loading.load_run(workdir)
+    curves[label] = scalars.read_scalars(workdir, 'train/loss')
     if shown is None:
-      shown = jnp.asarray(run.task.test[:EXAMPLES])
+      shown = jnp.asarray(run.data.examples(EXAMPLES)['input'])
     key = jax.random.key(run.config.seed)
-    decoded = run.task.reconstruct(run.params, shown, key)
-    predictions[label] = np.asarray(decoded)
+    decoded = run.task.decode(run.variables, shown, key)
+    predictions[label] = np.asarray(decoded.set)
+  figures = {
+    'sets.png': set_figures.draw_random_sets(np.asarray(shown), predictions),
+    'learning_curves.png': trajectories.draw_losses(curves),
+  }
   return [
-    str(
-      set_figures.draw_random_sets(
-        np.asarray(shown), predictions, os.path.join(directory, 'sets.png')
-      )
-    ),
-    str(
-      trajectories.draw_losses(
-        curves, os.path.join(directory, 'learning_curves.png')
-      )
-    ),
+    str(save.save_figure(figure, os.path.join(directory, name)))
+    for name, figure in figures.items()
   ]

@@ -9,19 +9,25 @@ import ml_collections
 
 from idspn_jax.solvers import gradients
 from idspn_jax.tasks import registry
+from idspn_jax.training import parallel as parallel_lib
 from idspn_jax.training import state as state_lib
+from idspn_jax.training import step as step_lib
 
 
 class CompiledStep:
-  """A compiled training step of a config, fed with one batch for ever."""
+  """A compiled training step of a config, fed with one batch over and over."""
 
   def __init__(self, config: ml_collections.ConfigDict):
     """Builds the task, its first state and batch, and compiles the step."""
-    task = registry.build(config)
-    parallel = state_lib.DataParallel(config.batch_size)
-    self._state = parallel.replicate(state_lib.init_state(task, config))
-    self._batch = parallel.shard(next(task.train_batches(0)))
-    step = state_lib.make_train_step(task, config)
+    experiment = registry.build(config)
+    parallel = parallel_lib.make_parallel(config.parallel, config.batch_size)
+    state = state_lib.init_state(experiment.task, config)
+    self._state = parallel.place_state(state)
+    with experiment.data(config.seed).train(0) as batches:
+      self._batch = parallel.place_batch(next(batches))
+    step = step_lib.make_train_step(
+      experiment.task, config, axis_name=parallel.axis_name
+    )
     self.compiled = parallel.compile(step, self._state, self._batch)
 
   def seconds(self) -> float:
@@ -83,7 +89,7 @@ def memory_rows(
       one = ml_collections.ConfigDict(config.to_dict())
       one.model.gradient, one.model.iterations = mode, count
       compiled = CompiledStep(one).compiled
-      peak = state_lib.peak_bytes(compiled)
+      peak = parallel_lib.peak_bytes(compiled)
       rows.append({'gradient': mode, 'iterations': count, 'peak_bytes': peak})
       progress(rows[-1])
   return rows

@@ -1,4 +1,4 @@
-"""Several seeds of one experiment in one compiled program.
+"""Several seeds of one experiment, vectorised in one compiled program.
 
 Trees of several seeds are stacked along a first axis, over which functions are
 mapped by `jax.vmap`; a single seed has no such axis and is not mapped.
@@ -20,27 +20,27 @@ def _stack(*leaves):
   return np.stack(leaves) if on_host else jnp.stack(leaves)
 
 
-class Lockstep:
+class VectorizedSeeds:
   """A number of seeds that take every step together."""
 
-  def __init__(self, seeds: int):
+  def __init__(self, count: int):
     """Remembers how many there are."""
-    self.seeds = seeds
+    self.count = count
 
   def map(self, function: Callable) -> Callable:
     """Turns a function of one seed's arrays into one of all seeds'."""
-    return function if self.seeds == 1 else jax.vmap(function)
+    return function if self.count == 1 else jax.vmap(function)
 
   def stack(self, trees: Sequence[Any]) -> Any:
     """Joins one tree per seed, host arrays on the host."""
-    return trees[0] if self.seeds == 1 else jax.tree.map(_stack, *trees)
+    return trees[0] if self.count == 1 else jax.tree.map(_stack, *trees)
 
   def unstack(self, tree: Any) -> list[Any]:
     """Takes a joined tree apart again, one tree per seed."""
-    if self.seeds == 1:
+    if self.count == 1:
       return [tree]
     return [
-      jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(self.seeds)
+      jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(self.count)
     ]
 
 

@@ -1,0 +1,68 @@
+"""Predicts sets from a file of new inputs with a trained run.
+
+    python -m experiments.predict --workdir=runs/own --inputs=FILE \
+      --output=sets.npz
+
+FILE is what the run's task reads: for own_sets an `.npz` with `sets` and
+`sizes` or a CLEVR scenes `.json`, each of whose sets is encoded and decoded;
+for class numbering an `.npz` with integer `classes`, (count, N). Writes `.npz`
+or `.json` by the suffix: the predictions in the units of the input, and the
+inner problem's energy and residual of every one.
+"""
+
+from absl import flags
+
+from experiments import command_line
+from idspn_jax import errors
+
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the run.')
+_INPUTS = flags.DEFINE_string('inputs', None, 'File of new inputs.')
+_OUTPUT = flags.DEFINE_string('output', None, 'File to write: .npz or .json.')
+_STEP = flags.DEFINE_integer(
+  'step', None, 'Which checkpoint; default: the newest.', lower_bound=0
+)
+_ITERATIONS = flags.DEFINE_integer(
+  'iterations', None, 'Inner steps; default: as trained.', lower_bound=1
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+  'batch_size', 128, 'Inputs per compiled call.', lower_bound=1
+)
+_DATA = flags.DEFINE_string(
+  'data', None, 'own_sets: where the data file of the run is now.'
+)
+
+
+def main(argv):
+  """Reads, predicts, writes."""
+  del argv
+  for flag, text in (
+    (_WORKDIR, 'Say which run predicts: --workdir=DIR.'),
+    (_INPUTS, 'Give a file of inputs: --inputs=FILE.'),
+    (_OUTPUT, 'Give a file to write: --output=FILE.npz or FILE.json.'),
+  ):
+    if not flag.value:
+      raise errors.UserError(text)
+  # Here, so that --help and wrong flags answer at once.
+  from idspn_jax.runs import files
+  from idspn_jax.runs import loading
+  from idspn_jax.studies import predictions
+
+  output = files.local_path(_OUTPUT.value, '--output')
+  predictions.check_output(output)
+  run = loading.load_run(_WORKDIR.value, _STEP.value, _DATA.value)
+  inputs = run.data.read_inputs(files.local_path(_INPUTS.value, '--inputs'))
+  found = predictions.predict(
+    run,
+    inputs,
+    batch_size=_BATCH_SIZE.value,
+    iterations=_ITERATIONS.value,
+  )
+  predictions.save(run, found, output)
+  count = len(next(iter(found.values())))
+  print(f'{count} predictions with {", ".join(found)}')
+  print(f'Saved {output}')
+  return 0
+
+
+if __name__ == '__main__':
+  command_line.run(main)

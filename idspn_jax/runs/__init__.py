@@ -1,0 +1,1 @@
+"""A run on disk: directory and lock, config, checkpoints, logs, loading."""

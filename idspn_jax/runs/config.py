@@ -1,0 +1,289 @@
+"""The settings that every run has, their checks, and how they are stored."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+from idspn_jax import checks
+from idspn_jax import errors
+
+SCHEDULES = ('constant', 'cosine', 'linear', 'steps')
+OPTIMIZERS = ('adam', 'sgd')
+PARALLEL = ('jit', 'pmap')
+
+
+def default_config() -> ml_collections.ConfigDict:
+  """Settings of the outer training; tasks add `task`, `data` and `model`."""
+  return ml_collections.ConfigDict(
+    {
+      'seed': 0,
+      'loss': 'hungarian',
+      'batch_size': 128,
+      'eval_batch_size': 128,
+      'steps': 20_000,
+      'learning_rate': 1e-3,
+      # The share of the steps, the last ones, over which it falls to zero.
+      'cooldown': 0.0,
+      'optimizer': default_optimizer(),
+      # Decay of the moving average of the parameters that is evaluated; 0
+      # evaluates the parameters themselves.
+      'ema_decay': 0.0,
+      # Inner steps by training step: '' for model.iterations throughout, or
+      # see `training.iterations`.
+      'iterations_schedule': '',
+      # How a step runs on several devices: 'jit' over a mesh, or 'pmap'.
+      'parallel': 'jit',
+      # How random streams follow from the seed; 1 in runs before this setting.
+      'random_streams': 2,
+      'log_every': 100,
+      'eval_every': 2_000,
+      'checkpoint_every': 1_000,
+      'keep_checkpoints': 2,
+    }
+  )
+
+
+def default_optimizer() -> ml_collections.ConfigDict:
+  """Adam at a constant learning rate, the paper's outer optimiser."""
+  return ml_collections.ConfigDict(
+    {
+      'name': 'adam',
+      'momentum': 0.0,  # Of SGD.
+      'weight_decay': 0.0,  # Decoupled, as in AdamW.
+      'clip_norm': 0.0,  # Largest norm of the whole gradient; 0 for no limit.
+      'warmup_steps': 0,  # Linear, from zero.
+      # 'constant', 'cosine' or 'linear' (to zero at the last step), or 'steps'.
+      'schedule': 'constant',
+      # Of 'steps': shares of the training after which the rate is multiplied.
+      'drops': (0.9,),
+      'drop_factor': 0.1,
+    }
+  )
+
+
+# What stored configurations lack that were written before a setting existed,
+# where that is not today's default.
+_BEFORE = {'random_streams': 1}
+
+
+def complete(stored: Mapping[str, Any], task_defaults: Any = None) -> dict:
+  """Completes a stored configuration by settings that came after it.
+
+  Args:
+    stored: the content of a run's `config.json`.
+    task_defaults: further defaults, of the task's parts, as a dictionary.
+
+  Returns:
+    `stored`, with the missing keys at the values that it was run with.
+  """
+  defaults = {**default_config().to_dict(), **_BEFORE}
+  found = _merged(defaults, task_defaults or {})
+  found = _merged(found, stored)
+  data = found.get('data')
+  if isinstance(data, dict) and 'test_fraction' in data:
+    # The split once followed from the run's seed.
+    data.setdefault('split_seed', found['seed'])
+  return found
+
+
+def _merged(below, above):
+  """Deep merge; values of `above` win."""
+  out = dict(below)
+  for key, value in above.items():
+    both = isinstance(out.get(key), Mapping) and isinstance(value, Mapping)
+    out[key] = _merged(out[key], value) if both else value
+  return out
+
+
+def inherit(
+  config: ml_collections.ConfigDict, stored: Mapping[str, Any]
+) -> ml_collections.ConfigDict:
+  """Continues an older run with the values that it was started with.
+
+  Args:
+    config: the present configuration.
+    stored: the content of the run's `config.json`.
+
+  Returns:
+    `config`, or a copy where settings that `stored` lacks, and whose value in
+    older runs was not today's default, have that older value.
+  """
+  old = complete(stored)
+  changed = {
+    key: old[key]
+    for key in _BEFORE
+    if key not in stored and config.get(key) == default_config()[key]
+  }
+  if 'split_seed' not in stored.get('data', {}):
+    seed = old.get('data', {}).get('split_seed')
+    if seed is not None and config.data.get('split_seed') == 0:
+      changed['data.split_seed'] = seed
+  if not changed:
+    return config
+  copy = config.copy_and_resolve_references()
+  with copy.unlocked():
+    copy.update_from_flattened_dict(changed)
+  return copy
+
+
+# What may change when a run is resumed.
+_FREE = (
+  'log_every',
+  'eval_every',
+  'checkpoint_every',
+  'keep_checkpoints',
+  'eval_batch_size',
+  'parallel',
+)
+
+
+def depends_on_steps(config: Mapping[str, Any]) -> bool:
+  """Whether the number of steps enters the training before its end.
+
+  Then it may not change when a run is resumed.
+
+  Args:
+    config: a complete configuration as a dictionary.
+  """
+  return bool(
+    config['cooldown']
+    or config['optimizer']['schedule'] != 'constant'
+    or '@' in config['iterations_schedule']
+    or config['iterations_schedule'].startswith('linear')
+  )
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Refuses impossible values.
+
+  Args:
+    config: like `default_config()`, with the task's parts.
+
+  Raises:
+    UserError: naming the first setting that is wrong, and its value.
+  """
+  for name in (
+    'batch_size',
+    'eval_batch_size',
+    'steps',
+    'log_every',
+    'eval_every',
+    'checkpoint_every',
+    'keep_checkpoints',
+  ):
+    checks.integer(config[name], f'config.{name}')
+  checks.number(config.learning_rate, 'config.learning_rate', positive=True)
+  checks.number(
+    config.cooldown,
+    'config.cooldown (a share of the steps)',
+    least=0,
+    most=1,
+  )
+  checks.number(config.ema_decay, 'config.ema_decay', least=0, most=1)
+  if config.ema_decay == 1:
+    raise errors.UserError(
+      'config.ema_decay must be below 1, or the average never changes; got 1.'
+    )
+  checks.integer(config.seed, 'config.seed', least=0)
+  if config.seed >= 2**32:
+    raise errors.UserError(
+      f'config.seed must be between 0 and 2**32 - 1; got {config.seed}.'
+    )
+  checks.choice(config.parallel, 'config.parallel', PARALLEL)
+  if config.random_streams not in (1, 2):
+    raise errors.UserError(
+      f'config.random_streams must be 1 or 2; got {config.random_streams!r}.'
+    )
+  _check_optimizer(config)
+
+
+def _check_optimizer(config):
+  own = config.optimizer
+  checks.choice(own.name, 'config.optimizer.name', OPTIMIZERS)
+  checks.choice(own.schedule, 'config.optimizer.schedule', SCHEDULES)
+  checks.integer(own.warmup_steps, 'config.optimizer.warmup_steps', least=0)
+  for name in ('weight_decay', 'clip_norm', 'momentum'):
+    checks.number(own[name], f'config.optimizer.{name}', least=0)
+  if own.momentum >= 1:
+    raise errors.UserError(
+      f'config.optimizer.momentum must be below 1; got {own.momentum}.'
+    )
+  if own.momentum and own.name != 'sgd':
+    raise errors.UserError(
+      f'config.optimizer.momentum is for sgd; {own.name} has its own.'
+    )
+  checks.number(own.drop_factor, 'config.optimizer.drop_factor', positive=True)
+  for share in own.drops:
+    checks.number(share, 'config.optimizer.drops', least=0, most=1)
+  if config.cooldown and own.schedule != 'constant':
+    raise errors.UserError(
+      f'config.cooldown={config.cooldown} and config.optimizer.schedule='
+      f'{own.schedule!r} both lower the learning rate; set one of them.'
+    )
+
+
+def _flat(tree, prefix=''):
+  for key, value in tree.items():
+    if isinstance(value, Mapping):
+      yield from _flat(value, f'{prefix}{key}.')
+    else:
+      # JSON has no tuples.
+      yield prefix + key, list(value) if isinstance(value, tuple) else value
+
+
+def differences(
+  old: Mapping[str, Any],
+  new: Mapping[str, Any],
+  free: Sequence[str] | None = None,
+) -> list[str]:
+  """Lists settings that differ and may not when a run is resumed.
+
+  Args:
+    old: the run's configuration as a dictionary.
+    new: the present one.
+    free: keys that may differ; by default those that do not change what is
+      computed.
+
+  Returns:
+    Lines like `model.iterations: 10 -> 20`.
+  """
+  before, after = dict(_flat(old)), dict(_flat(new))
+  if free is None:
+    fixed = depends_on_steps(old) or depends_on_steps(new)
+    free = _FREE if fixed else ('steps', *_FREE)
+  return [
+    f'{key}: {before.get(key)!r} -> {after.get(key)!r}'
+    for key in sorted({*before, *after})
+    if key not in free and before.get(key) != after.get(key)
+  ]
+
+
+def parse_arguments(text: str, defaults: dict) -> dict:
+  """Parses what follows a config file's colon, like `n=4,d=8`.
+
+  Args:
+    text: comma-separated `key=value` pairs, or nothing.
+    defaults: the allowed keys; a value takes the type of its default.
+
+  Returns:
+    The defaults with the given values in their place.
+
+  Raises:
+    UserError: if a key is unknown or a value has the wrong type.
+  """
+  given = dict(defaults)
+  for part in filter(None, text.split(',')):
+    key, _, value = part.partition('=')
+    if key not in defaults:
+      raise errors.UserError(
+        f'Unknown config argument {part!r}; known: {", ".join(defaults)}.'
+      )
+    try:
+      given[key] = type(defaults[key])(value)
+    except ValueError:
+      raise errors.UserError(
+        f'Config argument {key} needs {type(defaults[key]).__name__}; got '
+        f'{value!r}.'
+      ) from None
+  return given

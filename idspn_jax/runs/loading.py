@@ -1,0 +1,117 @@
+"""Opens finished or interrupted runs for reading."""
+
+import os
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+
+from idspn_jax import errors
+from idspn_jax.runs import checkpoints
+from idspn_jax.runs import directory
+from idspn_jax.runs import files
+from idspn_jax.tasks import data as data_lib
+from idspn_jax.tasks import registry
+from idspn_jax.tasks import task as task_lib
+
+
+class LoadedRun(NamedTuple):
+  """A run read back from its directory.
+
+  Attributes:
+    workdir: the directory.
+    config: its configuration.
+    task: its task.
+    data: the data of its seed.
+    step: the step of the variables.
+    variables: of the model: the checkpoint's, averaged if the run averages;
+      if the task selects and has been validated, the best.
+    other_file: the data file that is evaluated instead of the run's own.
+  """
+
+  workdir: str
+  config: ml_collections.ConfigDict
+  task: task_lib.Task
+  data: data_lib.Data
+  step: int
+  variables: dict[str, Any]
+  other_file: str | None = None
+
+
+def load_run(
+  workdir: str,
+  step: int | None = None,
+  data_path: str | None = None,
+  task: task_lib.Builder | None = None,
+) -> LoadedRun:
+  """Reads a run's config and one of its checkpoints; writes nothing.
+
+  Args:
+    workdir: the run's directory.
+    step: which checkpoint; the newest if None.
+    data_path: where the run's data file is now, or another file to evaluate
+      on.
+    task: builds the experiment, for tasks that are not registered.
+
+  Returns:
+    The run.
+
+  Raises:
+    UserError: if there is no run, no such checkpoint, or it is damaged or of
+      another shape.
+  """
+  workdir = files.local_path(workdir, '--workdir')
+  config = directory.read_config(workdir)
+  record = directory.read_record(workdir)
+  experiment = registry.build(config, record, data_path, builder=task)
+  step, stored = _read_checkpoint(workdir, step)
+  variables = jax.eval_shape(experiment.task.init, jax.random.key(0))
+  params, model_state = task_lib.split_variables(variables)
+  best = stored.get('best')
+  validated = best is not None and np.isfinite(best['value'])
+  where = f'{workdir}/checkpoints/{step}'
+  if validated:
+    step, source = int(best['step']), best
+  else:
+    source = {**stored, 'params': stored.get('ema_params') or stored['params']}
+  found = checkpoints.fit(
+    {
+      'params': source['params'],
+      'model_state': source.get('model_state') or {},
+    },
+    {'params': params, 'model_state': model_state},
+    where,
+  )
+  return LoadedRun(
+    workdir,
+    config,
+    experiment.task,
+    experiment.data(config.seed),
+    step,
+    task_lib.join_variables(found['params'], found['model_state']),
+    experiment.other_file,
+  )
+
+
+def _read_checkpoint(workdir, step):
+  steps = checkpoints.stored_steps(workdir)
+  if not steps:
+    raise errors.UserError(f'{workdir} holds no checkpoint yet.')
+  if step is not None and step not in steps:
+    raise errors.UserError(
+      f'{workdir} has no checkpoint of step {step}; it has {steps}.'
+    )
+  step = steps[-1] if step is None else step
+  try:
+    return step, checkpoints.read(workdir, step)
+  except checkpoints.Damaged as e:
+    others = [s for s in steps if s != step]
+    remedy = (
+      f'evaluate another one with --step={others[-1]}'
+      if others
+      else 'there is no other one; train again'
+    )
+    raise errors.UserError(
+      f'The checkpoint {workdir}/checkpoints/{step} is damaged ({e}); {remedy}.'
+    ) from e

@@ -1,0 +1,120 @@
+"""Evaluates finished runs: tables over step counts, and figures."""
+
+from collections.abc import Sequence
+import json
+import os
+from typing import Any
+
+import jax
+
+from idspn_jax.runs import files
+from idspn_jax.runs import loading
+from idspn_jax.runs import provenance
+from idspn_jax.runs import scalars
+from idspn_jax.training import evaluation
+
+
+def evaluate_at(
+  run: loading.LoadedRun, iterations: Sequence[int | None]
+) -> dict[str, Any]:
+  """Evaluates on the test data at several numbers of inner steps.
+
+  Args:
+    run: a run.
+    iterations: numbers of inner steps; None for the configured number.
+
+  Returns:
+    A table: `rows` with `iterations` and the metrics, and where it comes from.
+  """
+  evaluate = evaluation.Evaluator(run.task, [run.data], [run.config.seed])
+  rows = []
+  for count in iterations:
+    options = {'iterations': count} if run.task.iterates else {}
+    (metrics,) = evaluate(run.variables, **options)
+    rows.append({'iterations': count, **metrics})
+  trained_with = run.config.model.iterations if run.task.iterates else None
+  table = {
+    'task': run.config.task,
+    'step': run.step,
+    'trained_with_iterations': trained_with,
+    'rows': rows,
+    'config': json.loads(run.config.to_json()),
+    **provenance.provenance(),
+  }
+  if run.other_file is not None:
+    table['other_file'] = run.other_file
+  return table
+
+
+def format_table(table: dict[str, Any]) -> str:
+  """Lays a table of `evaluate_at` out as text."""
+  names = [name for name in table['rows'][0] if name != 'iterations']
+  lines = [f'{"T":>5} ' + ''.join(f'{name:>20}' for name in names)]
+  for row in table['rows']:
+    count = row['iterations']
+    trained = count == table['trained_with_iterations']
+    lines.append(
+      (f'{count:5}' if count else f'{"–":>5}')
+      + ('*' if count and trained else ' ')
+      + ''.join(f'{row[name]:20.4g}' for name in names)
+    )
+  if 'other_file' in table:
+    lines.append(
+      f'All sets of {table["other_file"]}, which the run was not trained on, '
+      "scaled by the run's statistics."
+    )
+  return '\n'.join(lines)
+
+
+def default_output(run: loading.LoadedRun) -> str:
+  """Where a run's evaluation goes: a folder of the run, one per data file."""
+  folder = os.path.join(run.workdir, 'evaluation')
+  if run.other_file is None:
+    return folder
+  stem = os.path.splitext(os.path.basename(run.other_file))[0]
+  return f'{folder}_{stem}'
+
+
+def save(
+  run: loading.LoadedRun,
+  table: dict[str, Any],
+  directory: str,
+  figures: bool = True,
+) -> list[str]:
+  """Writes a table and its figures.
+
+  Args:
+    run: the run.
+    table: from `evaluate_at`.
+    directory: where to, created if missing.
+    figures: draw examples and learning curves too.
+
+  Returns:
+    The files written.
+
+  Raises:
+    UserError: if the directory cannot be written to.
+  """
+  files.make_directory(directory, '--output')
+  path = os.path.join(directory, 'table.json')
+  files.write_json(path, table)
+  if not figures:
+    return [path]
+  # Here, because only drawing needs matplotlib.
+  from idspn_jax.figures import save as save_lib
+  from idspn_jax.figures import trajectories
+
+  counts = [row['iterations'] for row in table['rows']]
+  key = jax.random.key(run.config.seed)
+  drawn = dict(run.task.draw(run.variables, run.data, key, counts))
+  curves = {}
+  for name, label in (('train/loss', 'training'), ('eval/loss', 'held out')):
+    steps, values = scalars.read_scalars(run.workdir, name)
+    if steps:
+      curves[label] = (steps, values)
+  if curves:
+    drawn['learning_curve'] = trajectories.draw_losses(curves)
+  return [path] + [
+    str(save_lib.save_figure(figure, os.path.join(directory, f'{name}.png')))
+    for name, figure in drawn.items()
+  ]

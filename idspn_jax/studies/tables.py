@@ -1,0 +1,134 @@
+"""Tables of results as data: cells with the paper's values beside measured ones."""
+
+from collections.abc import Callable, Sequence
+import fnmatch
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from idspn_jax import errors
+
+
+class Cell(NamedTuple):
+  """One number of a table.
+
+  Attributes:
+    name: with slashes, like `4/idspn/640`; also its directory.
+    config: the configuration for a seed.
+    part: which part of the table it is in, the part's heading.
+    row: the row's heading.
+    column: the column's heading.
+    mean: the paper's value.
+    std: its standard deviation over seeds.
+    seeds: over how many; None if the paper does not say.
+  """
+
+  name: str
+  config: Callable[[int], ml_collections.ConfigDict]
+  part: str
+  row: str
+  column: str
+  mean: float
+  std: float
+  seeds: int | None = None
+
+
+def select(cells: Sequence[Cell], patterns: Sequence[str] | None) -> list[Cell]:
+  """Picks cells by patterns like `4/idspn/*`; a bare `idspn` means any cell
+  with that part of a name.
+
+  Args:
+    cells: to pick from.
+    patterns: the patterns; None for all cells.
+
+  Raises:
+    UserError: if there is no pattern, or one fits no cell.
+  """
+  if patterns is None:
+    return list(cells)
+  if not patterns:
+    raise errors.UserError('--cells is empty; leave it out for all cells.')
+  picked = set()
+  for pattern in patterns:
+    fitting = [cell.name for cell in cells if _fits(cell.name, pattern)]
+    if not fitting:
+      names = ', '.join(cell.name for cell in cells)
+      raise errors.UserError(f'--cells: {pattern!r} fits none of {names}.')
+    picked.update(fitting)
+  return [cell for cell in cells if cell.name in picked]
+
+
+def _fits(name, pattern):
+  if '/' in pattern:
+    return fnmatch.fnmatchcase(name, pattern)
+  return any(fnmatch.fnmatchcase(part, pattern) for part in name.split('/'))
+
+
+def format_parts(
+  cells: Sequence[Cell],
+  paper: Callable[[Cell], str],
+  here: Callable[[Cell], str],
+  extra: Sequence[tuple[str, Callable[[Sequence[Cell]], str]]] = (),
+) -> str:
+  """Lays cells out as Markdown, one table per part.
+
+  Args:
+    cells: the cells, in the order of the table.
+    paper: what to write of the paper's value.
+    here: what to write of the measured value.
+    extra: further columns after the rows' headings: a heading, and what to
+      write for a row's cells.
+  """
+  parts = []
+  for name in dict.fromkeys(cell.part for cell in cells):
+    part = [cell for cell in cells if cell.part == name]
+    columns = list(dict.fromkeys(cell.column for cell in part))
+    head = ['Model', *(heading for heading, _ in extra)]
+    for column in columns:
+      head += [f'{column}: paper', 'here']
+    lines = [head]
+    for row in dict.fromkeys(cell.row for cell in part):
+      own = {cell.column: cell for cell in part if cell.row == row}
+      line = [row, *(write(list(own.values())) for _, write in extra)]
+      for column in columns:
+        cell = own.get(column)
+        line += [paper(cell), here(cell)] if cell else ['', '']
+      lines.append(line)
+    parts.append(f'{name}\n\n{markdown(lines)}')
+  return '\n\n'.join(parts)
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+  """A Markdown table; the first row is its head."""
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  rows = [rows[0], ['-' * width for width in widths], *rows[1:]]
+  lines = []
+  for row in rows:
+    padded = [t.ljust(w) for t, w in zip(row, widths, strict=True)]
+    lines.append(f'| {" | ".join(padded)} |')
+  return '\n'.join(lines)
+
+
+# What a table's JSON repeats of a run's `result.json`.
+RUN_KEYS = (
+  'step',
+  'diverged',
+  'selected',
+  'metrics',
+  'parameters',
+  'seconds_per_step',
+  'vectorized_seeds',
+  'device',
+  'versions',
+  'date',
+)
+_FORMER_NAMES = {'vectorized_seeds': 'seeds_in_lockstep'}
+
+
+def run_entry(seed: int, result: dict[str, Any]) -> dict[str, Any]:
+  """What a table's JSON says of one run."""
+  entry = {'seed': seed}
+  for key in RUN_KEYS:
+    if key in result or _FORMER_NAMES.get(key) in result:
+      entry[key] = result.get(key, result.get(_FORMER_NAMES.get(key)))
+  return entry

@@ -1,0 +1,158 @@
+"""Data-parallel steps on all devices, by `jit` over a mesh or by `pmap`.
+
+With `jit` the compiled step keeps the meaning of one global batch and the
+compiler adds the reductions. With `pmap` every device runs the step on its
+share of the batch and averages gradients, scalars and model state over
+`BATCH_AXIS`; modules that draw noise per set or normalise over the batch need
+that axis' name (`axis_name_of`) to compute what `jit` computes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from idspn_jax import errors
+from idspn_jax.tasks import task as task_lib
+
+BATCH_AXIS = 'batch'
+
+
+def device_mesh() -> jax.sharding.Mesh:
+  """All devices along one axis, over which batches are split by rows."""
+  return jax.sharding.Mesh(np.asarray(jax.devices()), (BATCH_AXIS,))
+
+
+def _check(batch_size):
+  devices = jax.device_count()
+  if batch_size % devices:
+    raise errors.UserError(
+      f'batch_size {batch_size} does not divide among {devices} devices; use '
+      f'a multiple of {devices}.'
+    )
+
+
+class JitParallel:
+  """States replicated and batches sharded over a mesh of all devices."""
+
+  axis_name: str | None = None
+
+  def __init__(self, batch_size: int, seeds: int = 1):
+    """Builds the mesh.
+
+    Args:
+      batch_size: rows of a batch.
+      seeds: how many seeds are vectorised; see `seeds`.
+
+    Raises:
+      UserError: if the batch does not divide among the devices.
+    """
+    _check(batch_size)
+    mesh = device_mesh()
+    spec = jax.sharding.PartitionSpec
+    self.everywhere = jax.sharding.NamedSharding(mesh, spec())
+    rows = spec(BATCH_AXIS) if seeds == 1 else spec(None, BATCH_AXIS)
+    self.by_row = jax.sharding.NamedSharding(mesh, rows)
+
+  def place_state(self, state: Any) -> Any:
+    """Puts a copy of every array on every device."""
+    return jax.device_put(state, self.everywhere)
+
+  def take_state(self, state: Any) -> Any:
+    """The state without any device axis, for evaluation and checkpoints."""
+    return state
+
+  def place_batch(self, batch: task_lib.Batch) -> dict[str, jax.Array]:
+    """Splits every array of a batch by rows."""
+    return jax.device_put(dict(batch), self.by_row)
+
+  def take_scalars(self, scalars: Any) -> Any:
+    """Scalars on the host."""
+    return jax.device_get(scalars)
+
+  def compile(self, train_step: Callable, state: Any, batch: Any) -> Any:
+    """Compiles a step that updates its state in place."""
+    jitted = jax.jit(
+      train_step,
+      donate_argnums=0,
+      out_shardings=(self.everywhere, self.everywhere),
+    )
+    return jitted.lower(state, batch).compile()
+
+
+class PmapParallel:
+  """One copy of the state, and a share of the batch, per device."""
+
+  axis_name: str | None = BATCH_AXIS
+
+  def __init__(self, batch_size: int, seeds: int = 1):
+    """See `JitParallel`."""
+    _check(batch_size)
+    if jax.process_count() > 1:
+      raise errors.UserError(
+        "config.parallel='pmap' runs in one process; use 'jit' with several."
+      )
+    self._devices = jax.devices()
+    self._row_axis = 0 if seeds == 1 else 1
+
+  def _replicate(self, leaf):
+    return np.broadcast_to(leaf, (len(self._devices), *np.shape(leaf)))
+
+  def place_state(self, state: Any) -> Any:
+    """Puts a copy of every array on every device."""
+    mesh = jax.sharding.Mesh(np.asarray(self._devices), (BATCH_AXIS,))
+    spec = jax.sharding.PartitionSpec(BATCH_AXIS)
+    sharding = jax.sharding.NamedSharding(mesh, spec)
+    host = jax.device_get(state)
+    return jax.device_put(jax.tree.map(self._replicate, host), sharding)
+
+  def take_state(self, state: Any) -> Any:
+    """The first device's copy."""
+    return jax.tree.map(lambda leaf: leaf[0], state)
+
+  def place_batch(self, batch: task_lib.Batch) -> dict[str, Any]:
+    """Gives every array a first axis of devices."""
+    devices = len(self._devices)
+
+    def split(leaf):
+      leaf = np.asarray(leaf)
+      axis = self._row_axis
+      shape = leaf.shape
+      shares = (devices, shape[axis] // devices)
+      leaf = leaf.reshape(*shape[:axis], *shares, *shape[axis + 1 :])
+      return np.moveaxis(leaf, axis, 0)
+
+    return {name: split(leaf) for name, leaf in batch.items()}
+
+  def take_scalars(self, scalars: Any) -> Any:
+    """The first device's scalars, which equal all others'."""
+    return jax.tree.map(lambda leaf: leaf[0], jax.device_get(scalars))
+
+  def compile(self, train_step: Callable, state: Any, batch: Any) -> Any:
+    """Compiles a step that updates its state in place."""
+    mapped = jax.pmap(train_step, axis_name=BATCH_AXIS, donate_argnums=0)
+    return mapped.lower(state, batch).compile()
+
+
+Parallel = JitParallel | PmapParallel
+_KINDS = {'jit': JitParallel, 'pmap': PmapParallel}
+
+
+def make_parallel(kind: str, batch_size: int, seeds: int = 1) -> Parallel:
+  """Builds 'jit' or 'pmap'; see `JitParallel` for arguments and errors."""
+  return _KINDS[kind](batch_size, seeds)
+
+
+def peak_bytes(compiled: Any) -> int:
+  """Bytes of a compiled program: temporary, arguments, outputs.
+
+  Outputs that reuse a donated argument's memory are counted once.
+  """
+  memory = compiled.memory_analysis()
+  return int(
+    memory.temp_size_in_bytes
+    + memory.argument_size_in_bytes
+    + memory.output_size_in_bytes
+    - memory.alias_size_in_bytes
+  )

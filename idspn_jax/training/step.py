@@ -1,0 +1,98 @@
+"""One training step: a pure function from state and batch to the new state."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from idspn_jax.tasks import task as task_lib
+from idspn_jax.training import optimizer as optimizer_lib
+from idspn_jax.training import state as state_lib
+
+TrainStep = Callable[
+  [state_lib.TrainState, task_lib.Batch],
+  tuple[state_lib.TrainState, dict[str, jax.Array]],
+]
+# Random streams of a seed: of the model, of `Task.prepare`.
+_MODEL, _PREPARE = 1, 6
+
+
+def _key(state, stream):
+  base = jax.random.fold_in(jax.random.key(state.seed), stream)
+  return jax.random.fold_in(base, state.step)
+
+
+def _gradients(task, state, batch, key, iterations):
+  """Loss, what comes with it, gradients, and the count of fallbacks."""
+  options = {} if iterations is None else {'iterations': iterations}
+  if not task.counts_fallbacks:
+    found, gradient = jax.value_and_grad(task.loss, has_aux=True)(
+      state.params, state.model_state, batch, key, **options
+    )
+    return found, gradient, {}
+  rows = len(jax.tree.leaves(batch)[0])
+
+  def loss(params, fallbacks):
+    with_counts = {**batch, 'fallbacks': fallbacks}
+    return task.loss(params, state.model_state, with_counts, key, **options)
+
+  run = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+  found, (gradient, fallbacks) = run(state.params, jnp.zeros((rows,)))
+  return found, gradient, {'fallbacks': jnp.sum(fallbacks)}
+
+
+def make_train_step(
+  task: task_lib.Task,
+  config: ml_collections.ConfigDict,
+  iterations: int | None = None,
+  axis_name: str | None = None,
+) -> TrainStep:
+  """Returns one training step: forward, loss, backward, outer optimiser.
+
+  Args:
+    task: the experiment's task.
+    config: its configuration.
+    iterations: inner steps, or None for the model's own.
+    axis_name: the mapped axis over which the batch is divided; None if the
+      batch is whole.
+
+  Returns:
+    A pure function from state and batch to the new state and scalars; its
+    random numbers follow from the state's seed and step.
+  """
+  optimizer = optimizer_lib.make_optimizer(config)
+
+  def train_step(state, batch):
+    batch = task.prepare(batch, _key(state, _PREPARE))
+    (loss, output), gradient, counts = _gradients(
+      task, state, batch, _key(state, _MODEL), iterations
+    )
+    scalars = {'loss': loss, **output.scalars}
+    model_state = output.model_state
+    if axis_name is not None:
+      gradient, scalars, model_state = jax.lax.pmean(
+        (gradient, scalars, model_state), axis_name
+      )
+      counts = jax.lax.psum(counts, axis_name)
+    updates, opt_state = optimizer.update(
+      gradient, state.opt_state, state.params
+    )
+    params = optax.apply_updates(state.params, updates)
+    ema_params = state.ema_params
+    if ema_params is not None:
+      ema_params = optax.incremental_update(
+        params, ema_params, 1.0 - config.ema_decay
+      )
+    new = state.replace(
+      step=state.step + 1,
+      params=params,
+      opt_state=opt_state,
+      model_state=model_state,
+      ema_params=ema_params,
+    )
+    norm = {'gradient_norm': optax.tree.norm(gradient)}
+    return new, {**scalars, **norm, **counts}
+
+  return train_step
