@@ -80,6 +80,7 @@ def class_labels(
   """
   if split not in SPLITS:
     raise ValueError(f'Unknown split {split!r}; choose one of {SPLITS}.')
+  # The data of recorded results; `streams` serves what is new.
   rng = np.random.default_rng([seed, SPLITS.index(split)])
   return sample_labels(rng, count, set_size, num_classes, distinct_classes)
 

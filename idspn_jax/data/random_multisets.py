@@ -25,5 +25,6 @@ def random_multisets(
   """
   if split not in _SPLITS:
     raise ValueError(f'Unknown split {split!r}; choose one of {_SPLITS}.')
+  # The data of recorded results; `streams` serves what is new.
   rng = np.random.default_rng([seed, _SPLITS.index(split)])
   return rng.standard_normal((count, set_size, set_dim), np.float32)

@@ -1,22 +1,27 @@
 """A user's own multisets from files, and their split into train and test."""
 
+import hashlib
 import os
-import pathlib
 import reprlib
 from typing import NamedTuple
 
 import numpy as np
 
+from idspn_jax.data import clevr_features
 from idspn_jax.data import clevr_scenes
+from idspn_jax.data import local_paths
 
 KINDS = {'.npz': 'npz', '.json': 'clevr'}
+# Up to it, float64 holds every integer.
+MAX_INTEGER = 2**53
 
 
 class SetFile(NamedTuple):
   """Multisets of one file.
 
   Attributes:
-    sets: `(S, N, D)`, float32, zero in the rows beyond each set's size.
+    sets: `(S, N, D)`, float64, zero in the rows beyond each set's size. CLEVR
+      features have the precision of float32.
     sizes: number of elements of every set, `(S,)`, int64, 0 to N.
     kind: 'npz', with D features as stored; or 'clevr', with D = 19, the last
       of them presence.
@@ -78,6 +83,57 @@ def _check_sizes(path, sizes, shape):
     )
 
 
+def _check_numbers(path, sets):
+  """Refuses data types that float64 does not hold."""
+  remedy = {
+    'b': 'write sets.astype(float)',
+    'c': 'write real and imaginary parts as features of their own',
+    'M': 'write seconds: (sets - sets.min()) / np.timedelta64(1, "s")',
+    'm': 'write seconds: sets / np.timedelta64(1, "s")',
+  }
+  if sets.dtype.kind not in 'fiu':
+    advice = remedy.get(sets.dtype.kind, 'write sets.astype(np.float64)')
+    raise ValueError(
+      f"{path}: 'sets' must hold real numbers; it is {sets.dtype}: {advice}."
+    )
+  if sets.ndim != 3 or 0 in sets.shape:
+    raise ValueError(
+      f"{path}: 'sets' has shape {sets.shape}; it needs (sets, elements, "
+      'features), none of them zero.'
+    )
+
+
+def _as_float64(path, sets, mask):
+  """Elements in float64, zero in rows without; refuses what would change."""
+  with np.errstate(over='ignore', invalid='ignore'):
+    converted = np.where(mask[..., None], sets, 0).astype(np.float64)
+  _refuse(
+    path,
+    sets,
+    ~np.isfinite(converted),
+    'not finite in float64: remove the set or replace the value',
+  )
+  if sets.dtype.kind in 'iu' and sets.dtype.itemsize == 8:
+    large = mask[..., None] & ((sets > MAX_INTEGER) | (sets < -MAX_INTEGER))
+    _refuse(
+      path,
+      sets,
+      large,
+      'larger than 2**53, from where on float64 skips integers: subtract an '
+      'offset first, for example sets - sets.min()',
+    )
+  return converted
+
+
+def _refuse(path, sets, wrong, why):
+  places = np.argwhere(wrong)
+  if len(places):
+    s, n, d = places[0].tolist()
+    raise ValueError(
+      f'{path}: set {s}, element {n}, feature {d} is {sets[s, n, d]}, {why}.'
+    )
+
+
 def _load_npz(path):
   try:
     with open(path, 'rb') as file:
@@ -86,27 +142,11 @@ def _load_npz(path):
     raise ValueError(
       f'{path}: cannot be read ({error.strerror}); check its permissions.'
     ) from error
-  if sets.dtype.kind not in 'fiu':
-    raise ValueError(
-      f"{path}: 'sets' must hold real numbers; it is {sets.dtype}."
-    )
-  if sets.ndim != 3 or 0 in sets.shape:
-    raise ValueError(
-      f"{path}: 'sets' has shape {sets.shape}; it needs (sets, elements, "
-      'features), none of them zero.'
-    )
+  _check_numbers(path, sets)
   _check_sizes(path, sizes, sets.shape)
-  there = np.arange(sets.shape[1]) < sizes.astype(np.int64)[:, None]
-  with np.errstate(over='ignore', invalid='ignore'):
-    sets = np.where(there[..., None], sets, 0).astype(np.float32)
-  wrong = np.argwhere(~np.isfinite(sets))
-  if wrong.size:
-    s, n, d = wrong[0].tolist()
-    raise ValueError(
-      f'{path}: set {s}, element {n}, feature {d} is {sets[s, n, d]} (as '
-      'float32); remove the set or replace the value.'
-    )
-  return SetFile(sets, sizes.astype(np.int64), 'npz', None)
+  sizes = sizes.astype(np.int64)
+  mask = mask_of(sizes, sets.shape[1])
+  return SetFile(_as_float64(path, sets, mask), sizes, 'npz', None)
 
 
 def load_set_file(path: str | os.PathLike[str]) -> SetFile:
@@ -115,7 +155,9 @@ def load_set_file(path: str | os.PathLike[str]) -> SetFile:
   Args:
     path: an `.npz` file with arrays `sets`, `(S, N, D)`, and `sizes`, `(S,)`
       integers: set s consists of its first `sizes[s]` rows, whatever stands in
-      the others. Or a `.json` file of CLEVR scenes, see `load_scenes`.
+      the others. Features are floats or integers of any precision and are kept
+      to that of float64; integers beyond 2**53 are refused. Or a `.json` file
+      of CLEVR scenes, see `clevr_scenes.load_scenes`.
 
   Returns:
     A `SetFile`.
@@ -124,7 +166,8 @@ def load_set_file(path: str | os.PathLike[str]) -> SetFile:
     ValueError: if the file is missing, damaged or not as described; one line
       that names the file, the place and the remedy.
   """
-  suffix = pathlib.Path(path).suffix.lower()
+  path = local_paths.local_path(path)
+  suffix = path.suffix.lower()
   if suffix not in KINDS:
     raise ValueError(
       f'{path}: unknown extension {suffix!r}; give an .npz file of sets or a '
@@ -139,8 +182,76 @@ def load_set_file(path: str | os.PathLike[str]) -> SetFile:
   if KINDS[suffix] == 'npz':
     return _load_npz(path)
   sets = clevr_scenes.load_scenes(path)
-  sizes = np.sum(sets[..., clevr_scenes.PRESENCE] > 0, axis=1)
-  return SetFile(sets, sizes, 'clevr', clevr_scenes.FEATURE_NAMES)
+  sizes = np.sum(clevr_features.mask_of(sets), axis=1)
+  return SetFile(
+    sets.astype(np.float64), sizes, 'clevr', clevr_features.FEATURE_NAMES
+  )
+
+
+def mask_of(sizes: np.ndarray, num_rows: int) -> np.ndarray:
+  """Tells elements from padding.
+
+  Args:
+    sizes: number of elements of every set, `(S,)`, 0 to N.
+    num_rows: rows N of every set.
+
+  Returns:
+    True for the first `sizes[s]` rows of set s, `(S, N)`.
+
+  Raises:
+    ValueError: if the sizes are not integers in range, one per set.
+  """
+  sizes = np.asarray(sizes)
+  if sizes.ndim != 1 or (sizes.size and sizes.dtype.kind not in 'iu'):
+    raise ValueError(
+      'sizes must be integers, one per set, (S,); got '
+      f'{sizes.dtype} of shape {sizes.shape}.'
+    )
+  wrong = sizes[(sizes < 0) | (sizes > num_rows)]
+  if wrong.size:
+    raise ValueError(
+      f'sizes must lie between 0 and {num_rows}; got {wrong[0]}.'
+    )
+  return np.arange(num_rows) < sizes.astype(np.int64)[:, None]
+
+
+def digest(sets: np.ndarray, sizes: np.ndarray) -> str:
+  """Identifies the content of a data file.
+
+  It depends on the shape, on the elements in float64 and on the sizes; not on
+  the file's name or format, the stored precision (as long as it holds the same
+  numbers), or what stands in padded rows.
+
+  Args:
+    sets: `(S, N, D)`.
+    sizes: number of elements of every set, `(S,)`, 0 to N.
+
+  Returns:
+    64 hexadecimal digits, SHA-256.
+
+  Raises:
+    ValueError: if shapes do not fit or a size is out of range.
+  """
+  sets, mask = _checked(sets, sizes)
+  content = np.where(mask[..., None], sets, 0).astype('<f8')
+  # Minus zero equals zero.
+  content = np.where(content == 0, np.zeros_like(content), content)
+  found = hashlib.sha256()
+  for array in (sets.shape, sizes):
+    found.update(np.ascontiguousarray(array, '<i8').tobytes())
+  found.update(np.ascontiguousarray(content).tobytes())
+  return found.hexdigest()
+
+
+def _checked(sets, sizes):
+  """The sets as an array, and the mask of their elements."""
+  sets = np.asarray(sets)
+  if sets.ndim != 3 or np.shape(sizes) != sets.shape[:1]:
+    raise ValueError(
+      'Sets need shape (S, N, D) and their sizes (S,); got '
+      f'{sets.shape} and {np.shape(sizes)}.'
+    )
+  return sets, mask_of(sizes, sets.shape[1])
 
 
 def with_presence(sets: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -156,20 +267,10 @@ def with_presence(sets: np.ndarray, sizes: np.ndarray) -> np.ndarray:
   Raises:
     ValueError: if shapes do not fit or a size is out of range.
   """
-  sets, sizes = np.asarray(sets), np.asarray(sizes)
-  if sets.ndim != 3 or sizes.shape != sets.shape[:1]:
-    raise ValueError(
-      'with_presence needs sets (S, N, D) and sizes (S,); got '
-      f'{sets.shape} and {sizes.shape}.'
-    )
-  if np.any((sizes < 0) | (sizes > sets.shape[1])):
-    raise ValueError(
-      f'sizes must lie between 0 and {sets.shape[1]}; got '
-      f'{reprlib.repr(sizes.tolist())}.'
-    )
-  there = (np.arange(sets.shape[1]) < sizes[:, None])[..., None]
-  features = np.where(there, sets, np.zeros_like(sets))
-  return np.concatenate([features, there.astype(sets.dtype)], axis=-1)
+  sets, mask = _checked(sets, sizes)
+  mask = mask[..., None]
+  features = np.where(mask, sets, np.zeros_like(sets))
+  return np.concatenate([features, mask.astype(sets.dtype)], axis=-1)
 
 
 def split(

@@ -48,10 +48,11 @@ def set_equivariance_error(
     permutations: those to try, `(P, N)`.
 
   Returns:
-    The largest difference of any number; infinite if one is NaN.
+    The largest difference of any number; infinite if an output is not finite.
   """
   output, outputs = _outputs(function, x, permutations)
-  return _largest(outputs - output[permutations])
+  with np.errstate(invalid='ignore', over='ignore'):
+    return _largest(outputs - output[permutations])
 
 
 def multiset_equivariance_error(
@@ -70,14 +71,23 @@ def multiset_equivariance_error(
 
   Returns:
     `max|f(P1 X) - P2 f(X)|` over all P1, P2 chosen to make the sum over
-    elements of each one's largest difference least; infinite if one is NaN.
+    elements of each one's largest difference least; infinite if an output or a
+    difference is not finite.
   """
   output, outputs = _outputs(function, x, permutations)
   if not np.all(np.isfinite(output)) or not np.all(np.isfinite(outputs)):
     return float('inf')
   _, kinds = np.unique(x, axis=0, return_inverse=True)
   kinds = kinds.reshape(-1)
-  cost = np.max(np.abs(outputs[:, :, None] - output[None, None]), axis=-1)
+  with np.errstate(over='ignore'):
+    difference = outputs[:, :, None] - output[None, None]
+  equal = kinds[permutations][:, :, None] == kinds
+  cost = np.where(equal, np.max(np.abs(difference), axis=-1), 0.0)
+  greatest = np.max(cost, initial=0.0)
+  if not np.isfinite(greatest):
+    return float('inf')
+  # The matching may compute in float32. A power of two keeps the digits.
+  cost = np.ldexp(cost, -np.frexp(greatest)[1])
   matching = assignment.match(
     cost,
     row_groups=kinds[permutations],

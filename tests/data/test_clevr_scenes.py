@@ -1,4 +1,4 @@
-"""CLEVR scene files: features by hand, and every way a file can be wrong."""
+"""CLEVR scene files, and every way in which one can be wrong."""
 
 import copy
 import json
@@ -7,10 +7,10 @@ import pathlib
 import numpy as np
 import pytest
 
+from idspn_jax.data import clevr_features
 from idspn_jax.data import clevr_scenes
 
 SMALL = pathlib.Path(__file__).parent / 'clevr_scenes_small.json'
-NAMES = clevr_scenes.FEATURE_NAMES
 
 CUBE = {
   '3d_coords': [1.5, -3.0, 0.75],
@@ -60,64 +60,14 @@ def test_features_of_one_object_by_hand(tmp_path):
   assert sets.dtype == np.float32
 
 
-def test_columns_are_disjoint_and_complete():
-  everything = list(range(clevr_scenes.NUM_FEATURES))
-  columns = everything[clevr_scenes.COORDINATES]
-  for names, group in clevr_scenes.ATTRIBUTES.values():
-    assert len(everything[group]) == len(names)
-    columns += everything[group]
-  assert [*columns, clevr_scenes.PRESENCE] == everything
-  assert len(NAMES) == len(set(NAMES)) == clevr_scenes.NUM_FEATURES
-  assert NAMES[5] == 'color: cyan'
-
-
 def test_real_scenes_have_counts_and_zero_padding():
   sets = clevr_scenes.load_scenes(SMALL)
   assert sets.shape == (12, 10, 19)
-  presence = sets[..., clevr_scenes.PRESENCE]
+  presence = sets[..., clevr_features.PRESENCE]
   assert presence.sum(1).tolist() == [9, 4, 6, 7, 6, 7, 3, 10, 4, 6, 4, 9]
   assert not sets[presence == 0].any()
-  for _, columns in clevr_scenes.ATTRIBUTES.values():
+  for _, columns in clevr_features.ATTRIBUTES.values():
     np.testing.assert_array_equal(sets[..., columns].sum(-1), presence)
-
-
-def test_objects_of_inverts_load_scenes():
-  scenes = json.loads(SMALL.read_text())['scenes']
-  sets = clevr_scenes.load_scenes(SMALL)
-  for scene, features in zip(scenes, sets, strict=True):
-    found = clevr_scenes.objects_of(features)
-    assert len(found) == len(scene['objects'])
-    for ours, theirs in zip(found, scene['objects'], strict=True):
-      assert ours.pop('presence') == 1.0
-      place = theirs['3d_coords']
-      np.testing.assert_allclose(ours.pop('3d_coords'), place, rtol=1e-6)
-      assert ours == {k: v for k, v in theirs.items() if k != '3d_coords'}
-
-
-def test_objects_of_takes_the_likeliest_class_and_the_present():
-  features = np.zeros((4, 19))
-  features[:, 18] = [0.9, 0.5, np.nan, 0.51]
-  features[0, :3] = [1.0, -0.5, 0.1]
-  features[0, 3:5] = [0.4, 0.3]
-  features[0, 5:13] = [-1, -2, -0.5, -3, -1, -1, -1, -1]
-  features[0, 13:18] = [0.0, 0.2, 0.7, 0.1, 0.2]
-  first, second = clevr_scenes.objects_of(features)
-  assert first.pop('3d_coords') == pytest.approx([3.0, -1.5, 0.3])
-  assert first == {
-    'material': 'rubber',
-    'color': 'yellow',
-    'shape': 'cylinder',
-    'size': 'small',
-    'presence': 0.9,
-  }
-  assert second['presence'] == 0.51
-  assert len(clevr_scenes.objects_of(features, threshold=0.4)) == 3
-
-
-@pytest.mark.parametrize('shape', [(19,), (2, 18), (1, 10, 19)])
-def test_objects_of_wants_one_set(shape):
-  with pytest.raises(ValueError, match=r'\(N, 19\)'):
-    clevr_scenes.objects_of(np.zeros(shape))
 
 
 def test_a_scene_without_objects_is_an_empty_set(tmp_path):
@@ -185,7 +135,7 @@ def test_missing_key(tmp_path, key):
 def test_unknown_class_lists_the_allowed_ones(tmp_path, key, value):
   message = _message(_write(tmp_path, _scenes(CUBE | {key: value})))
   assert f"scene 1 ('b.png'), object 1: {key!r} is {value!r}" in message
-  for name in clevr_scenes.ATTRIBUTES[key][0]:
+  for name in clevr_features.ATTRIBUTES[key][0]:
     assert name in message
 
 

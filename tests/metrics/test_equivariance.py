@@ -57,7 +57,7 @@ def test_different_elements_may_not():
 
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf])
-def test_no_number_is_no_equivariance(bad):
+def test_outputs_that_are_not_finite_break_the_law(bad):
   def broken(x):
     return np.where(x == 1, bad, x)
 
@@ -67,3 +67,33 @@ def test_no_number_is_no_equivariance(bad):
   ):
     with np.errstate(invalid='ignore'):
       assert law(broken, PAIRS, EVERY) == np.inf
+
+
+@pytest.mark.parametrize('scale', [1e300, 1.0, 1e-300])
+def test_errors_of_any_scale(scale):
+  """The matching of equal elements must survive what float32 cannot hold."""
+
+  def numbering(x):
+    before = np.tril(np.ones((4, 4)), -1)
+    same = np.all(x[:, :, None] == x[:, None], axis=-1)
+    return scale * np.sum(same * before, axis=-1, keepdims=True)
+
+  assert equivariance.set_equivariance_error(numbering, PAIRS, EVERY) == scale
+  assert equivariance.multiset_equivariance_error(numbering, PAIRS, EVERY) == 0
+
+
+def test_a_difference_beyond_float64_is_infinite():
+  def places(x):
+    return np.broadcast_to([[1.7e308], [-1.7e308], [0.0], [0.0]], x.shape)
+
+  distinct = np.arange(4.0)[:, None]
+  for law in (
+    equivariance.set_equivariance_error,
+    equivariance.multiset_equivariance_error,
+  ):
+    assert law(places, distinct, EVERY) == np.inf
+  # Different elements may be that far apart.
+  identity = np.arange(4)[None]
+  assert (
+    equivariance.multiset_equivariance_error(places, distinct, identity) == 0
+  )

@@ -1,6 +1,7 @@
 """Wrong numbers: marked, counted, found, and laid out as text."""
 
 import numpy as np
+import pytest
 
 from idspn_jax.metrics import numbering_errors
 
@@ -60,3 +61,22 @@ def test_text():
     '(b, 1)   (b, 0) ≠ 1',
     '(b, 2)   (b, 2)',
   ]
+
+
+@pytest.mark.parametrize('number', [-1, -2])
+def test_negative_numbers_are_wrong(number):
+  """They stand for scores that are not finite."""
+  classes, predicted = np.zeros(3, int), np.array([0, 1, number])
+  found = numbering_errors.wrong_numbers(classes, predicted, 1)
+  assert found.rows == [[(number, 2), (0, 0), (1, 1)]]
+  assert found.wrong == 1
+  counts = numbering_errors.count_wrong(classes[None], predicted[None], 1)
+  np.testing.assert_array_equal(counts, [1])
+  assert numbering_errors.labels(found)[0] == '(a, ?) ≠ 2'
+
+
+def test_numbers_that_are_not_integers_are_refused():
+  predicted = np.array([[0.0, np.nan]])
+  for count in (numbering_errors.count_wrong, numbering_errors.worst_numbering):
+    with pytest.raises(ValueError, match='integers; got float64'):
+      count(np.zeros((1, 2), int), predicted, 1)

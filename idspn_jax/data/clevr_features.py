@@ -1,0 +1,255 @@
+"""CLEVR objects as features of a set, and back (Section 4.3).
+
+An object is 19 numbers, in the order of the paper's code: coordinates / 3,
+then one-hot material, colour, shape and size, then presence. Rows without an
+object are zero. Classes are numbered in the paper's orders; data whose classes
+stand in other orders go by their names.
+"""
+
+from collections.abc import Mapping, Sequence
+import reprlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+MATERIALS = ('rubber', 'metal')
+COLORS = ('cyan', 'blue', 'yellow', 'purple', 'red', 'green', 'gray', 'brown')
+SHAPES = ('sphere', 'cube', 'cylinder')
+SIZES = ('large', 'small')
+
+COORDINATES = slice(0, 3)
+MATERIAL = slice(3, 5)
+COLOR = slice(5, 13)
+SHAPE = slice(13, 16)
+SIZE = slice(16, 18)
+PRESENCE = 18
+NUM_FEATURES = 19
+# Coordinates in scene units are divided by it.
+COORDINATE_SCALE = 3.0
+# Objects whose presence is above it exist.
+THRESHOLD = 0.5
+
+# An attribute's key in the scene files: its classes and their columns.
+ATTRIBUTES = {
+  'material': (MATERIALS, MATERIAL),
+  'color': (COLORS, COLOR),
+  'shape': (SHAPES, SHAPE),
+  'size': (SIZES, SIZE),
+}
+FEATURE_NAMES = (
+  'x / 3',
+  'y / 3',
+  'z / 3',
+  *(f'{k}: {name}' for k, (names, _) in ATTRIBUTES.items() for name in names),
+  'presence',
+)
+
+
+class Objects(NamedTuple):
+  """Objects as arrays: of one set, `(N, …)`, or of many, `(S, N, …)`.
+
+  Attributes:
+    coordinates: in scene units, `(..., N, 3)`.
+    classes: class of every object, `(..., N)` integers in the paper's order, by
+      attribute (the keys of `ATTRIBUTES`); -1 where it is unknown.
+    presence: 1 where an object exists and 0 where not, or a score, `(..., N)`.
+  """
+
+  coordinates: np.ndarray
+  classes: Mapping[str, np.ndarray]
+  presence: np.ndarray
+
+
+def encode(objects: Objects) -> np.ndarray:
+  """Turns objects into features.
+
+  Args:
+    objects: what they are; rows with a presence of 0 may hold anything.
+
+  Returns:
+    Features, `(..., N, 19)`, float32; zero in rows with a presence of 0, and in
+    the columns of unknown classes.
+
+  Raises:
+    ValueError: if shapes do not fit or a class does not exist.
+  """
+  presence = np.asarray(objects.presence, np.float32)
+  coordinates = np.asarray(objects.coordinates, np.float32)
+  if coordinates.shape != (*presence.shape, 3):
+    raise ValueError(
+      f'Objects with presence {presence.shape} need coordinates '
+      f'{(*presence.shape, 3)}; got {coordinates.shape}.'
+    )
+  mask = presence != 0
+  features = np.zeros((*presence.shape, NUM_FEATURES), np.float32)
+  features[..., COORDINATES] = coordinates / np.float32(COORDINATE_SCALE)
+  for key, (names, columns) in ATTRIBUTES.items():
+    classes = np.asarray(objects.classes[key])
+    if classes.shape != presence.shape:
+      raise ValueError(
+        f'Objects with presence {presence.shape} need a {key} each; got '
+        f'{classes.shape}.'
+      )
+    wrong = classes[mask & ((classes < -1) | (classes >= len(names)))]
+    if wrong.size:
+      raise ValueError(
+        f'The {key} classes are 0 to {len(names) - 1} ({", ".join(names)}), or '
+        f'-1 for unknown; got {wrong[0]}.'
+      )
+    features[..., columns] = classes[..., None] == np.arange(len(names))
+  features[..., PRESENCE] = presence
+  return np.where(mask[..., None], features, np.float32(0))
+
+
+def decode(features: np.ndarray) -> Objects:
+  """Turns true or predicted features into objects; the inverse of `encode`.
+
+  Args:
+    features: `(..., N, 19)`.
+
+  Returns:
+    Objects in float64: coordinates in scene units, the likeliest class of each
+    attribute (-1 where one of its scores is not finite), and presence as it is.
+
+  Raises:
+    ValueError: if the features have another shape.
+  """
+  features = _checked(features)
+  classes = {}
+  for key, (_, columns) in ATTRIBUTES.items():
+    scores = features[..., columns]
+    # argmax would take a NaN for the greatest.
+    known = np.all(np.isfinite(scores), axis=-1)
+    classes[key] = np.where(known, np.argmax(scores, axis=-1), -1)
+  coordinates = features[..., COORDINATES] * COORDINATE_SCALE
+  return Objects(coordinates, classes, features[..., PRESENCE])
+
+
+def mask_of(features: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
+  """Tells which rows are objects.
+
+  Args:
+    features: true or predicted, `(..., N, 19)`.
+    threshold: a row is an object if its presence is above it; a presence of NaN
+      is not.
+
+  Returns:
+    `(..., N)`, bool.
+
+  Raises:
+    ValueError: if the features have another shape.
+  """
+  return _checked(features)[..., PRESENCE] > threshold
+
+
+def features_of(
+  objects: Sequence[Mapping[str, Any]], num_rows: int | None = None
+) -> np.ndarray:
+  """Turns one set of described objects into features.
+
+  Args:
+    objects: dictionaries as in a CLEVR scene file, with `3d_coords` (scene
+      units), `material`, `color`, `shape` and `size`; further keys are ignored.
+    num_rows: rows N; those beyond the objects are zero. None: no such rows.
+
+  Returns:
+    Features, `(N, 19)`, float32, objects in the given order.
+
+  Raises:
+    ValueError: if there are more objects than rows or one is not as described.
+  """
+  count = len(objects)
+  num_rows = count if num_rows is None else num_rows
+  if count > num_rows:
+    raise ValueError(
+      f'{count} objects do not fit into {num_rows} rows; raise the number of '
+      'rows.'
+    )
+  coordinates = np.zeros((num_rows, 3))
+  classes = {key: np.zeros(num_rows, int) for key in ATTRIBUTES}
+  for n, thing in enumerate(objects):
+    _check_object(thing, f'object {n}')
+    coordinates[n] = thing['3d_coords']
+    for key, (names, _) in ATTRIBUTES.items():
+      classes[key][n] = names.index(thing[key])
+  return encode(Objects(coordinates, classes, np.arange(num_rows) < count))
+
+
+def objects_of(
+  features: np.ndarray, threshold: float = THRESHOLD
+) -> list[dict[str, Any]]:
+  """Turns one set of features into described objects.
+
+  Args:
+    features: one set, true or predicted, `(N, 19)`.
+    threshold: keep the rows whose presence is above it.
+
+  Returns:
+    For every kept row, in order, a dictionary with the keys of a scene file
+    (`3d_coords` in scene units; the likeliest `material`, `color`, `shape` and
+    `size`, None where a score is not finite) and `presence`, the score.
+
+  Raises:
+    ValueError: if the features have another shape.
+  """
+  if np.ndim(features) != 2:
+    raise ValueError(
+      f'A set of CLEVR objects needs shape (N, {NUM_FEATURES}); got '
+      f'{np.shape(features)}.'
+    )
+  found = decode(features)
+  objects = []
+  for n in np.flatnonzero(mask_of(features, threshold)):
+    thing: dict[str, Any] = {'3d_coords': found.coordinates[n].tolist()}
+    for key, (names, _) in ATTRIBUTES.items():
+      index = found.classes[key][n]
+      thing[key] = names[index] if index >= 0 else None
+    thing['presence'] = float(found.presence[n])
+    objects.append(thing)
+  return objects
+
+
+def _checked(features):
+  features = np.asarray(features, np.float64)
+  if features.ndim < 2 or features.shape[-1] != NUM_FEATURES:
+    raise ValueError(
+      f'A set of CLEVR objects needs shape (N, {NUM_FEATURES}), many sets need '
+      f'(..., N, {NUM_FEATURES}); got {features.shape}.'
+    )
+  return features
+
+
+def _check_object(thing, where):
+  """Refuses what is not an object; `where` opens every error message."""
+  if not isinstance(thing, Mapping):
+    raise ValueError(
+      f'{where}: {reprlib.repr(thing)} is not an object; write a dictionary '
+      "with '3d_coords', 'material', 'color', 'shape' and 'size'."
+    )
+  for key in ('3d_coords', *ATTRIBUTES):
+    if key not in thing:
+      found = reprlib.repr(sorted(map(str, thing)))
+      raise ValueError(
+        f'{where}: {key!r} is missing (found: {found}); '
+        'add it, or use the scene file that the CLEVR generator wrote.'
+      )
+  _check_coordinates(thing['3d_coords'], where)
+  for key, (names, _) in ATTRIBUTES.items():
+    if thing[key] not in names:
+      raise ValueError(
+        f'{where}: {key!r} is {reprlib.repr(thing[key])}; choose one of '
+        f'{", ".join(names)}.'
+      )
+
+
+def _check_coordinates(value, where):
+  numbers = isinstance(value, list | tuple) and len(value) == 3
+  numbers = numbers and all(
+    isinstance(v, int | float) and not isinstance(v, bool) for v in value
+  )
+  # Too large for float32 counts as infinite.
+  if not numbers or not all(abs(v) < 1e30 for v in value):
+    raise ValueError(
+      f"{where}: '3d_coords' is {reprlib.repr(value)}; it must be three finite "
+      'numbers [x, y, z] in scene units.'
+    )
