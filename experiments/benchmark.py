@@ -128,9 +128,9 @@ def _memory(benchmarks):
 def main(argv):
   """Measures, prints, and writes the JSON file if asked to."""
   del argv
-  from idspn_jax.studies import benchmarks
   from idspn_jax.runs import files
   from idspn_jax.runs import provenance
+  from idspn_jax.studies import benchmarks
 
   if _JSON.value:
     # Before anything is measured.

@@ -1,6 +1,7 @@
 """The settings that every run has, their checks, and how they are stored."""
 
 from collections.abc import Mapping, Sequence
+import math
 from typing import Any
 
 import ml_collections
@@ -163,6 +164,9 @@ def check(config: ml_collections.ConfigDict) -> None:
   Raises:
     UserError: naming the first setting that is wrong, and its value.
   """
+  for name, value in _flat(config.to_dict()):
+    if isinstance(value, float) and not math.isfinite(value):
+      raise errors.UserError(f'config.{name} must be finite; got {value}.')
   for name in (
     'batch_size',
     'eval_batch_size',

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 import json
 import math
 import os
-import re
 from typing import Any
 
 import numpy as np
 
 from idspn_jax import errors
+from idspn_jax.data import local_paths
 
 
 def local_path(path: str, what: str) -> str:
@@ -22,12 +22,10 @@ def local_path(path: str, what: str) -> str:
   Raises:
     UserError: if the path is an address like `gs://bucket/run`.
   """
-  path = os.fspath(path)
-  if re.match(r'[A-Za-z][A-Za-z0-9+.-]*://', path):
-    raise errors.UserError(
-      f'{what}={path}: remote storage is not supported; give a local path.'
-    )
-  return os.path.expanduser(path)
+  try:
+    return str(local_paths.local_path(path))
+  except ValueError as e:
+    raise errors.UserError(f'{what}: {e}') from e
 
 
 def write_atomically(path: str, text: str) -> None:

@@ -1,6 +1,5 @@
 """Opens finished or interrupted runs for reading."""
 
-import os
 from typing import Any, NamedTuple
 
 import jax

@@ -1,4 +1,4 @@
-"""Tables of results as data: cells with the paper's values beside measured ones."""
+"""Tables of results as data: cells, the paper's values beside measured ones."""
 
 from collections.abc import Callable, Sequence
 import fnmatch

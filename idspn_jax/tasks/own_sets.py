@@ -12,7 +12,6 @@ import os
 from typing import Any
 
 from absl import logging
-import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
@@ -149,6 +148,7 @@ class OwnSetsData(data_lib.ArrayData):
     """
     self._scaling = scaling
     self._kind = file.kind
+    self._standardized = config.data.standardize
     self._num_features = file.sets.shape[-1]
     self._set_size = file.sets.shape[1]
     rows = self._rows(file, config.data.path)
@@ -165,20 +165,29 @@ class OwnSetsData(data_lib.ArrayData):
     )
 
   def _rows(self, file, path):
-    sets, sizes = file.sets, file.sizes
-    rows = {'size': sizes}
-    if file.kind == 'npz':
-      with np.errstate(over='ignore'):
-        sets = self._scaling.apply(sets).astype(np.float32)
-      if not np.all(np.isfinite(sets)):
-        raise errors.UserError(
-          f'{path}: after scaling, values exceed the range of float32; set '
-          'config.data.standardize=True or scale the features.'
-        )
-      sets = set_files.with_presence(sets, sizes)
+    sizes = file.sizes
+    if file.kind != 'npz':
+      return {'input': file.sets.astype(np.float32), 'size': sizes}
+    try:
+      if not self._standardized:
+        standardization.check_float32(file.sets, sizes)
+      scaled = self._scaling.apply(file.sets)
+      sets = standardization.to_float32(scaled, sizes)
+    except ValueError as e:
+      raise errors.UserError(f'{path}: {e}') from e
+    # Distances are measured in these units.
+    with np.errstate(over='ignore'):
       scale = self._scaling.std.astype(np.float32)
-      rows['scale'] = np.broadcast_to(scale, (len(sets), len(scale)))
-    return {'input': sets.astype(np.float32), **rows}
+    if not np.all(np.isfinite(scale)):
+      raise errors.UserError(
+        f'{path}: a feature has standard deviation {self._scaling.std.max():g}, '
+        'beyond the range of float32; rescale it.'
+      )
+    return {
+      'input': set_files.with_presence(sets, sizes),
+      'size': sizes,
+      'scale': np.broadcast_to(scale, (len(sets), len(scale))),
+    }
 
   def in_units(self, sets: np.ndarray) -> np.ndarray:
     """Undoes the scaling of sets with presence, `(…, D)`, in float64."""
@@ -214,8 +223,8 @@ def _read(path):
 def _check_fits(file, path, kind, set_size, num_features):
   if file.kind != kind or file.sets.shape[-1] != num_features:
     raise errors.UserError(
-      f'{path}: a file of kind {file.kind} with {file.sets.shape[-1]} features; '
-      f'the run was trained on {kind} with {num_features}.'
+      f'{path}: kind {file.kind} with {file.sets.shape[-1]} features; the run '
+      f'was trained on {kind} with {num_features}.'
     )
   largest = int(file.sizes.max(initial=0))
   if largest > set_size:
@@ -233,13 +242,15 @@ def _padded_to(file, set_size):
   return file._replace(sets=sets)
 
 
-def _scaling(config, file, train):
+def _scaling(config, file, train, path):
   """Mean and standard deviation of the training sets' features."""
   sets = file.sets
   if file.kind == 'npz' and config.data.standardize:
-    return standardization.fit(sets[train], file.sizes[train])
-  features = sets.shape[-1]
-  return standardization.Standardization(np.zeros(features), np.ones(features))
+    try:
+      return standardization.fit(sets[train], file.sizes[train])
+    except ValueError as e:
+      raise errors.UserError(f'{path}: {e}') from e
+  return standardization.identity(sets.shape[-1])
 
 
 def _split(config, file, path):
@@ -280,7 +291,7 @@ def _is_own_file(config, record, file, path, moved):
   if record is None:
     if not moved:
       return True
-    if not os.path.exists(config.data.path):
+    if not os.path.exists(os.path.expanduser(config.data.path)):
       logging.warning(
         'The run has no record of its data and %s is gone: taking %s for the '
         'same file, moved.',
@@ -316,7 +327,8 @@ def _other_file(config, record, file, path):
   if record is None:
     own = _read(config.data.path)
     split = _split(config, own, config.data.path)
-    record = _record('', own, split, _scaling(config, own, split[0]))
+    scaling = _scaling(config, own, split[0], config.data.path)
+    record = _record(config.data.path, own, split, scaling)
   _, set_size, num_features = record['shape']
   _check_fits(file, path, record['kind'], set_size, num_features)
   file = _padded_to(file, set_size)
@@ -365,7 +377,7 @@ def build(
       changed.
   """
   _check(config, data_path)
-  path = os.path.expanduser(data_path or config.data.path)
+  path = data_path or config.data.path
   file = _read(path)
   if not _is_own_file(config, record, file, path, data_path is not None):
     return _other_file(config, record, file, path)
@@ -373,7 +385,7 @@ def build(
   data_lib.check_batch_size(
     config.batch_size, len(split[0]), 'lower --config.batch_size'
   )
-  scaling = _scaling(config, file, split[0])
+  scaling = _scaling(config, file, split[0], path)
   return _experiment(config, file, split, scaling)._replace(
     record=_record(path, file, split, scaling)
   )

@@ -133,7 +133,11 @@ class Task(abc.ABC):
     Args:
       metrics: what `evaluate` returned, as NumPy arrays over all examples.
     """
-    return {name: averages.average(rows) for name, rows in metrics.items()}
+    means = {}
+    for name, rows in metrics.items():
+      count = len(jax.tree.leaves(rows)[0])
+      means[name] = averages.average(rows, np.ones(count, bool))
+    return means
 
   def predict(
     self,

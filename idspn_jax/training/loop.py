@@ -126,7 +126,6 @@ def _open(configs, workdirs, task, resources):
   runs = []
   built: dict[str, task_lib.Experiment] = {}
   for config, workdir in zip(configs, workdirs, strict=True):
-    config_lib.check(config)
     resources.enter_context(directory.locked(workdir))
     config = directory.adopt(config, workdir)
     record = directory.read_record(workdir)
@@ -179,6 +178,8 @@ def train_seeds(
       checkpoint does not fit, or a directory is in use.
     Interrupted: if a signal asked to stop; the states are saved.
   """
+  for config in configs:
+    config_lib.check(config)
   _check_together(configs, workdirs)
   paths = [directory.prepare(workdir) for workdir in workdirs]
   with contextlib.ExitStack() as resources:
