@@ -49,11 +49,32 @@ def _parse(argv):
     own = _user_error(e)
     text = _one_line(own) if own else f'{_one_line(e)} (--help lists the flags)'
     raise errors.UserError(text) from e
-  except (AttributeError, KeyError, TypeError, ValueError) as e:
-    # How config_flags reports a key or value that the config does not have.
+  except (AttributeError, KeyError) as e:
+    # How config_flags reports a key that the config does not have.
+    raise errors.UserError(_unknown_key(argv, _one_line(e))) from e
+  except (TypeError, ValueError) as e:
     raise errors.UserError(_one_line(e)) from e
+  except SyntaxError as e:
+    raise errors.UserError(
+      f'Cannot read the config {e.filename}, line {e.lineno}: it is not '
+      'Python; give a file of configs/.'
+    ) from e
   except OSError as e:
     raise errors.UserError(f'Cannot read the config: {_one_line(e)}') from e
+
+
+def _unknown_key(argv, text):
+  """The error of an override whose key does not exist."""
+  name = text.split()[0].strip('\'".,') if text.split() else text
+  for argument in argv:
+    if not argument.startswith('--config.'):
+      continue
+    key = argument.removeprefix('--').partition('=')[0]
+    if name in key.split('.'):
+      at = text.find('Did you mean')
+      hint = text[at:] if at >= 0 else 'See the config file for its keys.'
+      return f'--{key}: the config has no key {name!r}. {hint}'
+  return text
 
 
 def _user_error(e):

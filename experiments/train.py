@@ -33,10 +33,12 @@ def main(argv):
     raise errors.UserError('Give the run a directory: --workdir=DIR.')
   try:
     _CONFIG.value.keys()
-  except OSError as e:
+  except (OSError, SyntaxError) as e:
     # A file that cannot be read is reported when the config is first used.
     reason = str(e).splitlines()[-1].strip()
-    raise errors.UserError(f'Cannot read the config: {reason}') from e
+    raise errors.UserError(
+      f'Cannot read the config ({reason}); give a Python file of configs/.'
+    ) from e
   try:
     result = loop.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
   except loop.Interrupted as e:

@@ -1,6 +1,7 @@
 """The settings that every run has, their checks, and how they are stored."""
 
 from collections.abc import Mapping, Sequence
+import copy
 import math
 from typing import Any
 
@@ -8,6 +9,7 @@ import ml_collections
 
 from idspn_jax import checks
 from idspn_jax import errors
+from idspn_jax.tasks import registry
 
 SCHEDULES = ('constant', 'cosine', 'linear', 'steps')
 OPTIMIZERS = ('adam', 'sgd')
@@ -68,18 +70,17 @@ def default_optimizer() -> ml_collections.ConfigDict:
 _BEFORE = {'random_streams': 1}
 
 
-def complete(stored: Mapping[str, Any], task_defaults: Any = None) -> dict:
+def complete(stored: Mapping[str, Any]) -> dict[str, Any]:
   """Completes a stored configuration by settings that came after it.
 
   Args:
     stored: the content of a run's `config.json`.
-    task_defaults: further defaults, of the task's parts, as a dictionary.
 
   Returns:
     `stored`, with the missing keys at the values that it was run with.
   """
   defaults = {**default_config().to_dict(), **_BEFORE}
-  found = _merged(defaults, task_defaults or {})
+  found = _merged(defaults, registry.defaults(stored.get('task', '')))
   found = _merged(found, stored)
   data = found.get('data')
   if isinstance(data, dict) and 'test_fraction' in data:
@@ -93,7 +94,7 @@ def _merged(below, above):
   out = dict(below)
   for key, value in above.items():
     both = isinstance(out.get(key), Mapping) and isinstance(value, Mapping)
-    out[key] = _merged(out[key], value) if both else value
+    out[key] = _merged(out[key], value) if both else copy.deepcopy(value)
   return out
 
 
@@ -122,10 +123,10 @@ def inherit(
       changed['data.split_seed'] = seed
   if not changed:
     return config
-  copy = config.copy_and_resolve_references()
-  with copy.unlocked():
-    copy.update_from_flattened_dict(changed)
-  return copy
+  older = config.copy_and_resolve_references()
+  with older.unlocked():
+    older.update_from_flattened_dict(changed)
+  return older
 
 
 # What may change when a run is resumed.

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from idspn_jax.ops import clip
+from idspn_jax.ops import varying
 from idspn_jax.solvers import energy as energy_lib
 from idspn_jax.solvers import inner_step
 from idspn_jax.solvers import per_set
@@ -107,10 +108,16 @@ def run(
     active=jnp.ones((batch,), bool),
   )
   if tolerance is None:
-    body = _fixed_body(step, inputs)
+    advance = _fixed_body(step, inputs)
   else:
     optimality = inner_step.residual(energy, projection)
-    body = _stopping_body(step, optimality, tolerance, inputs)
+    advance = _stopping_body(step, optimality, tolerance, inputs)
+  # Inside shard_map a loop needs the same types before and after a step.
+  carry = varying.vary_like(carry, y)
+
+  def body(carry):
+    return varying.vary_like(advance(carry), y)
+
   path = None
   if iterations == 0:
     path = y[None] if trajectory else None

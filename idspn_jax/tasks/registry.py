@@ -8,6 +8,7 @@ import ml_collections
 from idspn_jax import checks
 from idspn_jax import errors
 from idspn_jax.tasks import class_numbering
+from idspn_jax.tasks import model
 from idspn_jax.tasks import own_sets
 from idspn_jax.tasks import random_multisets
 from idspn_jax.tasks import task as task_lib
@@ -49,6 +50,17 @@ def register(name: str, builder: task_lib.Builder) -> None:
       f'returns an Experiment; got {builder!r}.'
     )
   _REGISTERED[name] = builder
+
+
+def defaults(name: str) -> dict[str, Any]:
+  """Today's defaults of a task's own settings, as a dictionary.
+
+  Stored configurations are completed with them. Of a registered task nothing
+  is known: its settings are stored with each run.
+  """
+  if name not in _OWN:
+    return {}
+  return {'model': model.default_config().to_dict()}
 
 
 def build(
