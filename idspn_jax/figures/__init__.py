@@ -1,1 +1,5 @@
-"""Figures of sets, scenes and convergence, as PNG files (needs matplotlib)."""
+"""Figures of sets, scenes and convergence (needs matplotlib).
+
+Every drawing function returns a `matplotlib.figure.Figure`, made without
+pyplot; `save.save_figure` writes it.
+"""

@@ -1,13 +1,11 @@
 """Predicted against true numberings, errors marked (Table 8)."""
 
 from collections.abc import Mapping
-import os
-import pathlib
 import textwrap
 
 import matplotlib.figure
 
-from idspn_jax.figures import save
+from idspn_jax.figures import panels
 from idspn_jax.metrics import numbering_errors
 
 _RIGHT = '#cfe3cf'
@@ -16,20 +14,27 @@ _TITLE_WIDTH = 18  # Letters.
 
 
 def draw_numberings(
-  numberings: Mapping[str, numbering_errors.Numbering],
-  path: str | os.PathLike[str],
-) -> pathlib.Path:
+  numberings: Mapping[int | str, numbering_errors.Numbering],
+  *,
+  trained_with: int | None = None,
+) -> matplotlib.figure.Figure:
   """Draws numberings side by side, one element per line, wrong ones marked.
 
   A wrong number stands before the missing one in whose place it is.
 
   Args:
-    numberings: by column heading; see `metrics.numbering_errors`.
-    path: of the PNG file.
+    numberings: by number of inner steps, or by label; see
+      `metrics.numbering_errors`.
+    trained_with: number of inner steps in training; its column is marked.
 
   Returns:
-    The path.
+    The figure.
+
+  Raises:
+    ValueError: if there is nothing to draw.
   """
+  if not numberings:
+    raise ValueError('There are no numberings to draw.')
   lines = max(
     sum(map(len, numbering.rows)) for numbering in numberings.values()
   )
@@ -38,7 +43,8 @@ def draw_numberings(
     layout='constrained',
   )
   grid = figure.subplots(1, len(numberings), squeeze=False)[0]
-  for axes, (label, found) in zip(grid, numberings.items(), strict=True):
+  for axes, (key, found) in zip(grid, numberings.items(), strict=True):
+    label = panels.column_label(key, trained_with)
     for line, text in enumerate(numbering_errors.labels(found)):
       axes.text(
         0.5,
@@ -57,5 +63,5 @@ def draw_numberings(
     axes.set_ylim(-lines, 1)
     axes.axis('off')
     title = f'{textwrap.fill(label, _TITLE_WIDTH)}\n{found.wrong} wrong'
-    axes.set_title(title, fontsize=8)
-  return save.save_png(figure, path)
+    axes.set_title(title, fontsize=8, parse_math=False)
+  return figure

@@ -1,15 +1,32 @@
 """What grids of panels share: checks of their data and a note in a corner."""
 
 from collections.abc import Mapping
+import textwrap
 
 import matplotlib.axes
 import matplotlib.figure
 import numpy as np
 
+_TITLE_WIDTH = 36  # Letters.
 
-def column_label(key: int | str) -> str:
-  """How a column is headed: a number of inner steps as `T = …`."""
-  return key if isinstance(key, str) else f'T = {key}'
+
+def column_label(key: int | str, trained_with: int | None = None) -> str:
+  """Heads a column: a number of inner steps as `T = …`, any text as it is.
+
+  Args:
+    key: number of inner steps, or text.
+    trained_with: number of inner steps in training, which is marked.
+  """
+  if isinstance(key, str):
+    return key
+  return f'T = {key} (trained)' if key == trained_with else f'T = {key}'
+
+
+def set_title(axes: matplotlib.axes.Axes, head: str, text: str) -> None:
+  """Writes a heading, broken into lines, and a line of text over a panel."""
+  lines = textwrap.wrap(head, _TITLE_WIDTH) or ['']
+  # Names are users' own: a dollar sign is no mathematics.
+  axes.set_title('\n'.join([*lines, text]), fontsize=8, parse_math=False)
 
 
 def check_panels(

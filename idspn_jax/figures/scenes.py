@@ -1,8 +1,6 @@
 """CLEVR objects seen from above: the truth beside what was predicted."""
 
 from collections.abc import Mapping
-import os
-import pathlib
 
 import matplotlib.colors
 import matplotlib.figure
@@ -11,9 +9,8 @@ import matplotlib.patches
 from matplotlib.path import Path
 import numpy as np
 
-from idspn_jax.data import clevr_scenes
+from idspn_jax.data import clevr_features
 from idspn_jax.figures import panels
-from idspn_jax.figures import save
 
 # The generator's own colours.
 RGB = {
@@ -38,7 +35,7 @@ RADII = {'large': 0.7, 'small': 0.35}
 EDGES = {'metal': '-', 'rubber': (0, (1.5, 1.2))}
 _EDGE = '#111111'
 LIMIT = 4.0
-_THRESHOLD = 0.5
+_THRESHOLD = clevr_features.THRESHOLD
 
 
 def _draw_object(axes, thing):
@@ -62,20 +59,20 @@ def _draw_object(axes, thing):
 def _draw_set(axes, features, truth=None):
   """Draws one set, large objects first; returns its title's second line."""
   finite = np.all(np.isfinite(features), axis=-1)
-  objects = clevr_scenes.objects_of(features[finite], threshold=0.0)
+  objects = clevr_features.objects_of(features[finite], threshold=0.0)
   for thing in sorted(objects, key=lambda o: -RADII[o['size']]):
     _draw_object(axes, thing)
   counted = [o for o in objects if o['presence'] > _THRESHOLD]
   if truth is None:
     return f'{len(counted)} objects'
-  there = [o['3d_coords'] for o in clevr_scenes.objects_of(truth)]
-  for x, y, _ in there:
+  true = [o['3d_coords'] for o in clevr_features.objects_of(truth)]
+  for x, y, _ in true:
     axes.plot(x, y, '+', color='white', markersize=6, mew=2.4, zorder=4)
     axes.plot(x, y, '+', color='black', markersize=5, mew=0.9, zorder=5)
   far = [max(map(abs, o['3d_coords'][:2])) > LIMIT for o in counted]
   panels.note_outside(axes, sum(far))
-  title = f'{len(counted)} predicted / {len(there)} true'
-  return title if finite.all() else f'{title}, {np.sum(~finite)} not finite'
+  title = f'{len(counted)} predicted / {len(true)} true'
+  return title if finite.all() else f'{title}, {np.sum(~finite)} non-finite'
 
 
 def _dress(axes, e, column, num_rows):
@@ -130,8 +127,9 @@ def _legend(figure):
 def draw_scenes(
   targets: np.ndarray,
   predictions: Mapping[int | str, np.ndarray],
-  path: str | os.PathLike[str],
-) -> pathlib.Path:
+  *,
+  trained_with: int | None = None,
+) -> matplotlib.figure.Figure:
   """Draws CLEVR scenes from above: the truth, then predictions by T.
 
   Objects have their true radii and colours, in scene units; the camera looks
@@ -139,29 +137,29 @@ def draw_scenes(
   presence of 0.5 it is an outline only and does not count.
 
   Args:
-    targets: `(E, M, 19)`, features as in `clevr_scenes`.
+    targets: `(E, M, 19)`, features as in `clevr_features`.
     predictions: sets `(E, N, 19)` by number of inner steps, or by label.
-    path: of the PNG file.
+    trained_with: number of inner steps in training; its column is marked.
 
   Returns:
-    The path.
+    The figure.
 
   Raises:
     ValueError: if there is nothing to draw or shapes do not fit.
   """
   targets, predictions = panels.check_panels(
-    targets, predictions, clevr_scenes.NUM_FEATURES
+    targets, predictions, clevr_features.NUM_FEATURES
   )
   figure, grid = panels.make_grid(len(targets), 1 + len(predictions))
   for e, truth in enumerate(targets):
     text = _draw_set(grid[e, 0], truth)
-    grid[e, 0].set_title(f'truth\n{text}', fontsize=8)
+    panels.set_title(grid[e, 0], 'truth', text)
     for axes, (steps, sets) in zip(
       grid[e, 1:], predictions.items(), strict=True
     ):
       text = _draw_set(axes, sets[e], truth)
-      axes.set_title(f'{panels.column_label(steps)}\n{text}', fontsize=8)
+      panels.set_title(axes, panels.column_label(steps, trained_with), text)
     for column, axes in enumerate(grid[e]):
       _dress(axes, e, column, len(targets))
   _legend(figure)
-  return save.save_png(figure, path)
+  return figure

@@ -1,13 +1,11 @@
 """Convergence: the inner problem over its steps, the losses over training."""
 
 from collections.abc import Mapping
-import os
-import pathlib
 
 import matplotlib.figure
 import numpy as np
 
-from idspn_jax.figures import save
+from idspn_jax.figures import panels
 
 _COLOR = '#1f4e8c'
 _STYLES = ('-', '--', ':')
@@ -30,7 +28,22 @@ def _scale(axes, values):
     axes.set_yscale('log')
 
 
-def _draw_band(axes, values, label):
+def _mark_trained(axes, steps, at_end):
+  """Marks the number of inner steps in training, beside the falling curve."""
+  axes.axvline(steps, color='black', linestyle=':', linewidth=1.0, zorder=1)
+  axes.annotate(
+    panels.column_label(steps, steps),
+    (steps, 0.98),
+    xycoords=('data', 'axes fraction'),
+    xytext=(-3 if at_end else 3, 0),
+    textcoords='offset points',
+    ha='right' if at_end else 'left',
+    va='top',
+    fontsize=7,
+  )
+
+
+def _draw_band(axes, values, label, trained_with):
   """Median and 10-90% band over the sets that stay finite and positive."""
   finite = np.all(np.isfinite(values), axis=0)
   steps = np.arange(len(values))
@@ -41,8 +54,10 @@ def _draw_band(axes, values, label):
   _scale(axes, values[:, finite])
   title = f'{label}: median, 10–90% of {np.sum(finite)} sets'
   if not np.all(finite):
-    title += f'\n({np.sum(~finite)} more became infinite or NaN)'
+    title += f'\n({np.sum(~finite)} more became non-finite)'
   axes.set_title(title, fontsize=9)
+  if trained_with is not None and trained_with < len(values):
+    _mark_trained(axes, trained_with, at_end=trained_with > 0.7 * len(values))
   axes.set_xlabel('inner step', fontsize=9)
   axes.set_ylabel(label, fontsize=9)
   axes.xaxis.get_major_locator().set_params(integer=True)
@@ -53,17 +68,18 @@ def _draw_band(axes, values, label):
 def draw_trajectory(
   energy: np.ndarray,
   residual: np.ndarray,
-  path: str | os.PathLike[str],
-) -> pathlib.Path:
+  *,
+  trained_with: int | None = None,
+) -> matplotlib.figure.Figure:
   """Draws how the inner problem converges, on log scales.
 
   Args:
     energy: energies along the trajectory, `(T + 1, B)`.
     residual: norms of the optimality condition along it, `(T + 1, B)`.
-    path: of the PNG file.
+    trained_with: number of inner steps in training, which is marked.
 
   Returns:
-    The path.
+    The figure.
 
   Raises:
     ValueError: if shapes do not fit.
@@ -72,9 +88,9 @@ def draw_trajectory(
   residual = _check_trajectory('residual', residual)
   figure = matplotlib.figure.Figure(figsize=(8.5, 3.4), layout='constrained')
   left, right = figure.subplots(1, 2)
-  _draw_band(left, energy, 'energy')
-  _draw_band(right, residual, 'residual')
-  return save.save_png(figure, path)
+  _draw_band(left, energy, 'energy', trained_with)
+  _draw_band(right, residual, 'residual', trained_with)
+  return figure
 
 
 def _running_median(steps, losses):
@@ -88,6 +104,8 @@ def _running_median(steps, losses):
 
 
 def _draw_curve(axes, label, steps, losses, index):
+  # Matplotlib leaves labels that begin with an underscore out of legends.
+  label = f' {label}' if label.startswith('_') else label
   style = _STYLES[index // 10 % len(_STYLES)]
   color = f'C{index % 10}'
   if len(steps) <= _MANY_POINTS:
@@ -99,8 +117,7 @@ def _draw_curve(axes, label, steps, losses, index):
 
 def draw_losses(
   curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
-  path: str | os.PathLike[str],
-) -> pathlib.Path:
+) -> matplotlib.figure.Figure:
   """Draws learning curves on a log scale.
 
   Curves of many points are drawn faint, with a running median on top. NaN and
@@ -108,10 +125,9 @@ def draw_losses(
 
   Args:
     curves: steps and losses, both `(K,)`, by label.
-    path: of the PNG file.
 
   Returns:
-    The path.
+    The figure.
 
   Raises:
     ValueError: if there is nothing to draw or shapes do not fit.
@@ -132,5 +148,7 @@ def draw_losses(
   axes.set_xlabel('training step')
   axes.set_ylabel('loss')
   axes.grid(alpha=0.3, which='major')
-  figure.legend(loc='outside right upper', frameon=False, fontsize=9)
-  return save.save_png(figure, path)
+  legend = figure.legend(loc='outside right upper', frameon=False, fontsize=9)
+  for text in legend.get_texts():
+    text.set_parse_math(False)
+  return figure

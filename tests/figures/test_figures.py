@@ -1,18 +1,19 @@
-"""Figures: they appear whole, need no display, and survive bad predictions."""
+"""Figures: what they show, saved whole, and drawn from bad predictions."""
 
+import io
 import pathlib
 import struct
 import subprocess
 import sys
 
+import matplotlib.figure
 import numpy as np
 import pytest
 
-from idspn_jax.data import clevr_scenes
+from idspn_jax.data import clevr_features
 from idspn_jax.data import set_files
 from idspn_jax.figures import matching
 from idspn_jax.figures import numbering
-from idspn_jax.figures import save
 from idspn_jax.figures import scenes
 from idspn_jax.figures import set_panels
 from idspn_jax.figures import sets
@@ -23,28 +24,32 @@ RNG = np.random.default_rng(0)
 NAN = float('nan')
 
 
-def _size(path):
+def _size(data):
   """Width and height of a PNG file, from its header."""
-  data = path.read_bytes()
   assert data[:8] == b'\x89PNG\r\n\x1a\n'
   assert data[-8:-4] == b'IEND'
   return struct.unpack('>II', data[16:24])
 
 
-def _drawn(draw, path, *arguments):
-  """Calls `draw` and checks that it leaves one whole file and no more."""
-  assert draw(*arguments, path) == pathlib.Path(path)
-  assert [p.name for p in path.parent.iterdir()] == [path.name]
-  width, height = _size(path)
-  assert min(width, height) > 300
+def _drawn(figure):
+  """Draws a figure into memory; returns its width and height."""
+  assert isinstance(figure, matplotlib.figure.Figure)
+  file = io.BytesIO()
+  figure.savefig(file, format='png')
+  width, height = _size(file.getvalue())
+  assert min(width, height) > 200
   return width, height
+
+
+def _titles(figure):
+  return [axes.get_title() for axes in figure.axes]
 
 
 def _scene_sets(examples):
   features = np.zeros((examples, 10, 19), np.float32)
   for row in features.reshape(-1, 19)[::2]:
     row[:2] = RNG.uniform(-1, 1, 2)
-    for _, columns in clevr_scenes.ATTRIBUTES.values():
+    for _, columns in clevr_features.ATTRIBUTES.values():
       row[RNG.integers(columns.start, columns.stop)] = 1.0
     row[18] = 1.0
   return features
@@ -91,54 +96,125 @@ def test_far_predictions_do_not_set_the_scale():
   assert np.all(low <= 0) and np.all(high >= [1.2, 10.2])
   assert np.all(low >= [-0.6, -6]) and np.all(high <= [1.6, 16])
   low, high = set_panels.limits_of([near, far], equal=True)
-  assert np.all(low >= [-6, -6]) and np.all(high <= [7, 16])
+  assert np.all(low <= 0) and np.all(high >= [1.2, 10.2])
+  assert np.all(high - low <= 22)
+
+
+@pytest.mark.parametrize(
+  'truth',
+  [
+    [[0.0, 0.0], [1.0, 10.0]],
+    [[1e6, 0.0], [1e6 + 0.01, 3e-3]],
+    [[1e6, 0.0], [1e6, 1.0]],
+    [[2.0, -5.0]],
+    [[0.0, 0.0]],
+  ],
+)
+@pytest.mark.parametrize('shift', [0.0, 0.3, 1e9, NAN])
+def test_equal_axes_have_one_span(truth, shift):
+  truth = np.array(truth)
+  guess = np.concatenate([truth, [[0.5, 0.5]]]) + [shift, 0.0]
+  panel = set_panels.make_panel(truth, guess, False)
+  free = set_panels.limits_of([panel], equal=False)
+  low, high = set_panels.limits_of([panel], equal=True)
+  assert high[0] - low[0] == pytest.approx(high[1] - low[1], rel=1e-6)
+  assert np.all(low <= truth) and np.all(high >= truth)
+  # No wider than needed: a constant coordinate, or far ones, do not count.
+  varying = np.ptp(truth, axis=0)
+  if varying.max() > 0:
+    assert high[0] - low[0] <= 2.2 * varying.max()
+    assert free[1, 1] - free[0, 1] <= high[1] - low[1] + 1e-12
+  empty = panel._replace(truth_presence=np.zeros(len(truth)))
+  low, high = set_panels.limits_of([empty], equal=True)
+  assert high[0] - low[0] == pytest.approx(high[1] - low[1], rel=1e-6)
+
+
+def test_pictures_of_sets_are_not_distorted():
+  targets = np.array([[[0.0, 0.0], [1.0, 10.0], [0.5, 3.0]]])
+  figure = sets.draw_random_sets(targets, {1: targets, 2: targets + 0.1})
+  for axes in figure.axes:
+    spans = np.ptp([axes.get_xlim(), axes.get_ylim()], axis=1)
+    assert spans[0] == pytest.approx(spans[1])
+    assert axes.get_box_aspect() == 1
+  axes = sets.draw_random_sets(targets, {1: targets}, equal=False).axes[0]
+  assert np.ptp(axes.get_ylim()) > 5 * np.ptp(axes.get_xlim())
 
 
 @pytest.mark.parametrize(
   'features, examples, columns', [(1, 2, 1), (2, 1, 1), (5, 1, 2)]
 )
-def test_random_sets(tmp_path, features, examples, columns):
+def test_random_sets(features, examples, columns):
   targets = RNG.normal(size=(examples, 6, features)).astype(np.float32)
   predictions = {10 * t: targets[:, ::-1] + 0.1 for t in range(columns)}
-  path = tmp_path / 'new' / 'folder' / 'sets.png'
-  _drawn(sets.draw_random_sets, path, targets, predictions)
+  _drawn(sets.draw_random_sets(targets, predictions))
 
 
-def test_more_panels_make_a_larger_figure(tmp_path):
+def test_feature_names_and_the_trained_number_of_steps():
+  targets = RNG.normal(size=(2, 4, 3))
+  predictions = {20: targets, 10: targets, 40: targets}
+  names = ['price in $', 'cost_$_{', 'weight']
+  figure = sets.draw_random_sets(
+    targets, predictions, feature_names=names, trained_with=20
+  )
+  heads = [title.splitlines()[0] for title in _titles(figure)]
+  assert heads == ['T = 10', 'T = 20 (trained)', 'T = 40'] * 2
+  left, below = figure.axes[3], figure.axes[5]
+  assert left.get_ylabel() == 'set 2\ncost_$_{'
+  assert below.get_xlabel() == 'price in $'
+  _drawn(figure)
+  figure = sets.draw_random_sets(targets[..., :1], {'a': targets[..., :1]})
+  assert figure.axes[1].get_xlabel() == 'feature 1'
+  assert figure.axes[1].get_ylabel() == 'set 2\nelements, by value'
+
+
+@pytest.mark.parametrize('names', [['x'], ['x', 'y', 'presence'], 'xy'])
+def test_feature_names_that_do_not_fit(names):
+  targets = np.ones((1, 4, 3))
+  with pytest.raises(ValueError, match='needs 2 names'):
+    sets.draw_sets_with_presence(targets, {1: targets}, feature_names=names)
+
+
+def test_more_panels_make_a_larger_figure():
   targets = RNG.normal(size=(2, 4, 2))
   one = {1: targets[:1]}
   many = dict.fromkeys(range(3), targets)
-  small = _drawn(sets.draw_random_sets, tmp_path / 'a.png', targets[:1], one)
-  (tmp_path / 'a.png').unlink()
-  large = _drawn(sets.draw_random_sets, tmp_path / 'b.png', targets, many)
+  small = _drawn(sets.draw_random_sets(targets[:1], one))
+  large = _drawn(sets.draw_random_sets(targets, many))
   assert large[0] > small[0] and large[1] > small[1]
 
 
 @pytest.mark.parametrize('value, features', [(NAN, 2), (np.inf, 1), (1e30, 2)])
-def test_diverged_predictions_are_drawn(tmp_path, value, features):
+def test_diverged_predictions_are_drawn(value, features):
   targets = RNG.normal(size=(1, 4, features))
   some = targets.copy()
   some[0, 1] = value
   predictions = {1: some, 2: np.full_like(targets, value)}
-  path = tmp_path / 'sets.png'
-  _drawn(sets.draw_random_sets, path, targets, predictions)
+  _drawn(sets.draw_random_sets(targets, predictions))
 
 
 @pytest.mark.parametrize('features', [1, 3])
-def test_sets_with_presence(tmp_path, features):
+def test_sets_with_presence(features):
   raw = RNG.normal(size=(3, 5, features))
   targets = set_files.with_presence(raw, np.array([5, 1, 0]))
   noisy = targets + 0.3 * RNG.normal(size=targets.shape)
   broken = np.where(RNG.random(targets.shape) < 0.1, NAN, targets)
   predictions = {1: np.zeros_like(targets), 5: noisy, 20: broken}
-  path = tmp_path / 'sets.png'
-  _drawn(sets.draw_sets_with_presence, path, targets, predictions)
+  _drawn(sets.draw_sets_with_presence(targets, predictions, trained_with=5))
 
 
-def test_presence_alone_is_no_feature(tmp_path):
+@pytest.mark.parametrize('bad', [NAN, np.inf, -np.inf])
+def test_a_presence_that_is_not_finite_does_not_count(bad):
+  targets = np.ones((1, 2, 3))
+  guess = targets.copy()
+  guess[0, 0, -1] = bad
+  figure = sets.draw_sets_with_presence(targets, {1: guess})
+  assert _titles(figure) == ['T = 1\n1 predicted / 2 true, non-finite']
+
+
+def test_presence_alone_is_no_feature():
   ones = np.ones((1, 3, 1))
   with pytest.raises(ValueError, match='two features'):
-    sets.draw_sets_with_presence(ones, {1: ones}, tmp_path / 'a.png')
+    sets.draw_sets_with_presence(ones, {1: ones})
 
 
 @pytest.mark.parametrize(
@@ -152,63 +228,74 @@ def test_presence_alone_is_no_feature(tmp_path):
     ((2, 3, 2), {5: (2, 0, 2)}, 'for T = 5 have shape'),
   ],
 )
-def test_shapes_that_do_not_fit(tmp_path, targets, predictions, words):
+def test_shapes_that_do_not_fit(targets, predictions, words):
   guesses = {t: np.zeros(shape) for t, shape in predictions.items()}
   with pytest.raises(ValueError, match=words):
-    sets.draw_random_sets(np.zeros(targets), guesses, tmp_path / 'a.png')
-  assert not list(tmp_path.iterdir())
+    sets.draw_random_sets(np.zeros(targets), guesses)
 
 
-def test_scenes(tmp_path):
+def test_scenes():
   targets = _scene_sets(2)
   noisy = targets + 0.3 * RNG.normal(size=targets.shape)
   noisy[0, 0] = NAN
   noisy[1, 0, :2] = 50.0
   predictions = {1: np.zeros_like(targets), 20: noisy, 40: targets}
-  _drawn(scenes.draw_scenes, tmp_path / 'scenes.png', targets, predictions)
+  figure = scenes.draw_scenes(targets, predictions, trained_with=20)
+  _drawn(figure)
+  heads = [title.splitlines()[0] for title in _titles(figure)[:4]]
+  assert heads == ['truth', 'T = 1', 'T = 20 (trained)', 'T = 40']
 
 
 def test_every_class_can_be_drawn():
-  assert set(scenes.RGB) == set(clevr_scenes.COLORS)
-  assert set(scenes.OUTLINES) == set(clevr_scenes.SHAPES)
-  assert set(scenes.RADII) == set(clevr_scenes.SIZES)
-  assert set(scenes.EDGES) == set(clevr_scenes.MATERIALS)
+  assert set(scenes.RGB) == set(clevr_features.COLORS)
+  assert set(scenes.OUTLINES) == set(clevr_features.SHAPES)
+  assert set(scenes.RADII) == set(clevr_features.SIZES)
+  assert set(scenes.EDGES) == set(clevr_features.MATERIALS)
 
 
-def test_scenes_want_nineteen_features(tmp_path):
+def test_scenes_want_nineteen_features():
   with pytest.raises(ValueError, match='19 features'):
     zeros = np.zeros((1, 10, 18))
-    scenes.draw_scenes(zeros, {1: zeros}, tmp_path / 'a.png')
+    scenes.draw_scenes(zeros, {1: zeros})
 
 
 @pytest.mark.parametrize('fill', [None, 0.0, NAN])
-def test_trajectory(tmp_path, fill):
+def test_trajectory(fill):
   energy = np.exp(-np.arange(11)[:, None] / 3) * RNG.lognormal(size=(1, 8))
   energy[5:, 2] = np.inf
   if fill is not None:
     energy[:] = fill
-  path = tmp_path / 'trajectory.png'
-  _drawn(trajectories.draw_trajectory, path, energy, np.sqrt(energy))
+  figure = trajectories.draw_trajectory(
+    energy, np.sqrt(energy), trained_with=8 if fill is None else 99
+  )
+  _drawn(figure)
+  marks = [text.get_text() for axes in figure.axes for text in axes.texts]
+  assert marks == (['T = 8 (trained)'] * 2 if fill is None else [])
 
 
-def test_trajectory_shapes(tmp_path):
+def test_trajectory_shapes():
   with pytest.raises(ValueError, match='residual'):
-    trajectories.draw_trajectory(
-      np.ones((3, 2)), np.ones(3), tmp_path / 'a.png'
-    )
+    trajectories.draw_trajectory(np.ones((3, 2)), np.ones(3))
 
 
-def test_losses(tmp_path):
+def test_losses():
   noisy = RNG.lognormal(size=1000)
   noisy[[3, 500]] = NAN, 0.0
   curves = {f'run {i}': ([0, 10, 20], [3.0, 2.0, 1.0]) for i in range(12)}
   curves['noisy'] = (np.arange(1000), noisy)
-  _drawn(trajectories.draw_losses, tmp_path / 'losses.png', curves)
+  curves['_x$_{'] = ([0, 20], [1.0, 2.0])
+  figure = trajectories.draw_losses(curves)
+  _drawn(figure)
+  labels = [text.get_text().strip() for text in figure.legends[0].get_texts()]
+  assert labels == list(curves)
+  axes = figure.axes[0]
+  assert axes.get_yscale() == 'log'
+  assert (axes.get_xlabel(), axes.get_ylabel()) == ('training step', 'loss')
 
 
-def test_losses_without_a_positive_value(tmp_path):
+def test_losses_without_a_positive_value():
   curves = {'zero': ([0, 1], [0.0, 0.0]), 'nan': ([5], [NAN])}
-  _drawn(trajectories.draw_losses, tmp_path / 'losses.png', curves)
+  _drawn(trajectories.draw_losses(curves))
 
 
 def test_running_median_by_hand():
@@ -220,30 +307,11 @@ def test_running_median_by_hand():
 
 
 @pytest.mark.parametrize('curve', [([], []), ([1, 2], [1.0]), (1, 1.0)])
-def test_losses_shapes(tmp_path, curve):
+def test_losses_shapes(curve):
   with pytest.raises(ValueError, match="'bad'"):
-    trajectories.draw_losses({'bad': curve}, tmp_path / 'a.png')
+    trajectories.draw_losses({'bad': curve})
   with pytest.raises(ValueError, match='no learning curves'):
-    trajectories.draw_losses({}, tmp_path / 'a.png')
-
-
-def test_a_failed_write_keeps_the_old_file(tmp_path):
-  class Broken:
-    """A figure whose disk fills up."""
-
-    def savefig(self, path, **_):
-      path.write_bytes(b'half')
-      raise OSError('disk full')
-
-    def clear(self):
-      pass
-
-  path = tmp_path / 'a.png'
-  path.write_bytes(b'old')
-  with pytest.raises(OSError, match='disk full'):
-    save.save_png(Broken(), path)
-  assert path.read_bytes() == b'old'
-  assert list(tmp_path.iterdir()) == [path]
+    trajectories.draw_losses({})
 
 
 def test_drawing_does_not_load_pyplot():
@@ -256,14 +324,16 @@ def test_drawing_does_not_load_pyplot():
   subprocess.run([sys.executable, '-c', code], cwd=root, check=True)
 
 
-def test_numberings(tmp_path):
-  sets = {
-    label: numbering_errors.wrong_numbers(
-      RNG.integers(0, 3, size), RNG.integers(0, size, size), 4
+def test_numberings():
+  found = {
+    key: numbering_errors.wrong_numbers(
+      RNG.integers(0, 3, size), RNG.integers(-1, size, size), 4
     )
-    for label, size in (('small', 5), ('large', 40))
+    for key, size in ((20, 5), ('large', 40))
   }
-  width, height = _drawn(
-    lambda path: numbering.draw_numberings(sets, path), tmp_path / 'a.png'
-  )
+  figure = numbering.draw_numberings(found, trained_with=20)
+  width, height = _drawn(figure)
   assert height > 2 * width
+  assert _titles(figure)[0] == f'T = 20 (trained)\n{found[20].wrong} wrong'
+  with pytest.raises(ValueError, match='no numberings'):
+    numbering.draw_numberings({})
