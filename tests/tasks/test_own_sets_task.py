@@ -69,9 +69,7 @@ class TestStandardisation:
     sets = np.ones((20, 3, 2))
     np.savez(npz_path, sets=sets, sizes=np.full(20, 3))
     _, data = build(npz_config)
-    np.testing.assert_array_equal(
-      data.splits['train']['input'][..., :-1], 0
-    )
+    np.testing.assert_array_equal(data.splits['train']['input'][..., :-1], 0)
 
   def test_empty_sets_only(self, npz_config, npz_path):
     np.savez(npz_path, sets=np.ones((20, 3, 2)), sizes=np.zeros(20, int))
@@ -95,9 +93,7 @@ class TestStandardisation:
     )
 
   @pytest.mark.parametrize('standardize', [True, False])
-  def test_beyond_the_range_of_float32(
-    self, standardize, npz_config, npz_path
-  ):
+  def test_beyond_the_range_of_float32(self, standardize, npz_config, npz_path):
     sets = np.random.default_rng(0).normal(size=(20, 3, 2)) * 1e39
     np.savez(npz_path, sets=sets, sizes=np.full(20, 3))
     npz_config.data.standardize = standardize

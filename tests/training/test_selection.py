@@ -252,9 +252,7 @@ class TestDivergence:
       )
       return value / (1 - batch['bad'][0]), output
 
-    fakes.change_batches(
-      monkeypatch, marked, of=class_numbering.NumberingData
-    )
+    fakes.change_batches(monkeypatch, marked, of=class_numbering.NumberingData)
     monkeypatch.setattr(class_numbering.ClassNumbering, 'loss', poisoned)
 
   def test_the_best_before_it_is_tested(self, tmp_path, monkeypatch):
