@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from idspn_jax.modules import set_decoder
 from idspn_jax.solvers import decode as decode_lib
 from idspn_jax.solvers import gradients
 from idspn_jax.tasks import model
@@ -67,9 +66,7 @@ class SetAutoencoding(task.Task):
     """
 
     def reconstruct(module, x):
-      z = module.encode(x)
-      start = sampled_initial_sets(module.decoder, z)
-      return module.decode(z, x, **{'initial_set': start, **options})
+      return module.decode(module.encode(x), x, **options)
 
     return self.model.apply(
       variables, sets, method=reconstruct, rngs={'initial_set': key}
@@ -92,37 +89,6 @@ class SetAutoencoding(task.Task):
     """See `Task.predict`."""
     decoded = self.decode(variables, batch['input'], key, **decode_options)
     return prediction(decoded)
-
-
-def sampled_initial_sets(
-  decoder: set_decoder.SetDecoder, z: jax.Array
-) -> jax.Array | None:
-  """The initial sets of this device's rows where `pmap` divides the batch.
-
-  With the same key, all devices would draw the same noise. Here every device
-  draws that of the whole batch, as the decoder does under `jit`, and takes its
-  own rows.
-
-  Args:
-    decoder: bound, inside `apply`.
-    z: the device's latent vectors, `(B / devices, Z)`.
-
-  Returns:
-    `(B / devices, N, D)`; None where the decoder itself draws what is right,
-    or nothing.
-  """
-  try:
-    devices = jax.lax.axis_size(task.BATCH_AXIS)
-  except NameError:  # The axis is not mapped: the batch is whole.
-    return None
-  if decoder.initial_set != 'normal':
-    return None
-  rows = len(z)
-  shape = (devices * rows, decoder.set_size, decoder.set_dim)
-  noise = jax.random.normal(decoder.make_rng('initial_set'), shape, z.dtype)
-  first = jax.lax.axis_index(task.BATCH_AXIS) * rows
-  own = jax.lax.dynamic_slice_in_dim(noise, first, rows)
-  return decoder.initial_scale * own
 
 
 def inner_scalars(decoded: decode_lib.Decoded) -> dict[str, jax.Array]:

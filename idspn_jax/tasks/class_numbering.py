@@ -50,11 +50,6 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
   checks.choice(config.loss, 'config.loss', (_OWN_LOSS, *class_matching.COSTS))
   numbering_models.build_model(config.model_name, config.model, data.set_size)
-  if config.parallel == 'pmap' and config.model_name == 'transformer_random_pe':
-    raise errors.UserError(
-      "config.parallel='pmap' would give transformer_random_pe the same noise "
-      "on every device; use 'jit'."
-    )
   try:
     _sample(data, np.random.default_rng(0), 0)
   except ValueError as e:
@@ -143,9 +138,7 @@ class ClassNumbering(task.Task):
       return self.model.apply(variables, inputs, rngs=rngs), {}
 
     def decode(module, x):
-      z = module.encode(x)
-      start = autoencoding.sampled_initial_sets(module.decoder, z)
-      return module.decode(z, x, **{'initial_set': start, **options})
+      return module.decode(module.encode(x), x, **options)
 
     decoded = self.model.apply(variables, inputs, method=decode, rngs=rngs)
     inner = {

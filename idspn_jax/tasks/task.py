@@ -21,8 +21,6 @@ Variables = Mapping[str, Any]
 Params = Any
 ModelState = Mapping[str, Any]
 Metrics = Mapping[str, Any]
-# The mapped axis over which `pmap` divides a batch, see `training.parallel`.
-BATCH_AXIS = 'batch'
 
 
 class LossOutput(NamedTuple):

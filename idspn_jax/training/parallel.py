@@ -5,8 +5,7 @@ compiler adds the reductions. With `pmap` every device runs the step on its
 share of the batch and averages gradients, scalars and model state over
 `BATCH_AXIS`. A module that normalises over the batch, like `flax.linen`'s
 BatchNorm, needs `axis_name=BATCH_AXIS` there to compute what it computes under
-`jit`, and noise per set has to be drawn for the whole batch, of which a device
-takes its rows (`tasks.autoencoding.sampled_initial_sets`).
+`jit`, and one that draws noise per set draws the same noise on every device.
 """
 
 from collections.abc import Callable
@@ -19,7 +18,7 @@ import numpy as np
 from idspn_jax import errors
 from idspn_jax.tasks import task as task_lib
 
-BATCH_AXIS = task_lib.BATCH_AXIS
+BATCH_AXIS = 'batch'
 
 
 def device_mesh() -> jax.sharding.Mesh:

@@ -162,10 +162,6 @@ def test_splits_are_independent():
     ({'model_name': 'mlp'}, "model_name is 'mlp'"),
     ({'loss': 'chamfer'}, "loss is 'chamfer'; choose one of hungarian, l2"),
     ({'model': {'gradient': 'cg'}}, 'needs a symmetric system'),
-    (
-      {'parallel': 'pmap', 'model_name': 'transformer_random_pe'},
-      "same noise on every device; use 'jit'",
-    ),
   ],
 )
 def test_settings_that_do_not_fit(change, message):
