@@ -32,7 +32,9 @@ def evaluate_at(
     options = {'iterations': count} if run.task.iterates else {}
     (metrics,) = evaluate(run.variables, **options)
     rows.append({'iterations': count, **metrics})
-  trained_with = run.config.model.iterations if run.task.iterates else None
+  trained_with = None
+  if run.task.iterates:
+    trained_with = run.config.get('model', {}).get('iterations')
   table = {
     'task': run.config.task,
     'step': run.step,
