@@ -1,5 +1,6 @@
 """Settings and fixtures for every test: strict, offline, without a display."""
 
+import json
 import os
 import socket
 
@@ -96,3 +97,38 @@ def allow_rank_promotion():
   """For tests that run other packages' code, which is not ours to change."""
   with jax.numpy_rank_promotion('allow'):
     yield
+
+
+@pytest.fixture(scope='session')
+def small():
+  """Makes configs of small runs: sets of 2 elements, encoders of width 16."""
+
+  def make(model='idspn_momentum', **changes):
+    """A run of some seconds; `model__pool='sum'` changes `model.pool`."""
+    from configs import random_multisets
+
+    config = random_multisets.get_config(f'n=2,d=2,T=3,model={model}')
+    config.data.num_train, config.data.num_test = 64, 10
+    config.model.hidden_dim = config.model.latent_dim = 16
+    config.batch_size = config.eval_batch_size = 8
+    config.steps, config.log_every = 6, 2
+    config.eval_every = config.checkpoint_every = 4
+    config.update_from_flattened_dict(
+      {key.replace('__', '.'): value for key, value in changes.items()}
+    )
+    return config
+
+  return make
+
+
+@pytest.fixture(scope='session')
+def read_json():
+  """Reads a JSON file, refusing NaN and Infinity."""
+
+  def refuse(text):
+    raise ValueError(f'{text} is not JSON')
+
+  def read(path):
+    return json.loads(path.read_text('utf-8'), parse_constant=refuse)
+
+  return read

@@ -53,7 +53,8 @@ def default_optimizer() -> ml_collections.ConfigDict:
     {
       'name': 'adam',
       'momentum': 0.0,  # Of SGD.
-      'weight_decay': 0.0,  # Decoupled, as in AdamW.
+      # Decoupled from the gradient and its moments, as in AdamW.
+      'weight_decay': 0.0,
       'clip_norm': 0.0,  # Largest norm of the whole gradient; 0 for no limit.
       'warmup_steps': 0,  # Linear, from zero.
       # 'constant', 'cosine' or 'linear' (to zero at the last step), or 'steps'.

@@ -179,9 +179,10 @@ class OwnSetsData(data_lib.ArrayData):
     with np.errstate(over='ignore'):
       scale = self._scaling.std.astype(np.float32)
     if not np.all(np.isfinite(scale)):
+      largest = self._scaling.std.max()
       raise errors.UserError(
-        f'{path}: a feature has standard deviation {self._scaling.std.max():g}, '
-        'beyond the range of float32; rescale it.'
+        f'{path}: a feature has standard deviation {largest:g}, beyond the '
+        'range of float32; rescale it.'
       )
     return {
       'input': set_files.with_presence(sets, sizes),

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from idspn_jax import errors
 from idspn_jax.tasks import data as data_lib
 from idspn_jax.tasks import task as task_lib
 from idspn_jax.training import parallel
@@ -81,6 +82,9 @@ class Evaluator:
 
     Returns:
       What `Task.summarize` makes of all examples, for every seed.
+
+    Raises:
+      UserError: if there are no examples.
     """
     options = tuple(sorted(decode_options.items()))
     variables = jax.device_put(variables, self._everywhere)
@@ -101,6 +105,8 @@ class Evaluator:
       for k, own in enumerate(found):
         rows[k].append(own)
         masks[k].append(np.asarray(batches[k]['mask'], bool))
+    if not rows[0]:
+      raise errors.UserError(f'There are no examples in the split {split!r}.')
     return [
       self._task.summarize(task_lib.stack_rows(own, mask))
       for own, mask in zip(rows, masks, strict=True)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import tqdm
 
+from idspn_jax import errors
 from idspn_jax.training import evaluation
 from idspn_jax.training import iterations as iterations_lib
 from idspn_jax.training import parallel as parallel_lib
@@ -145,9 +146,11 @@ class Group:
     for run, own in zip(self.runs, metrics, strict=True):
       if run.diverged_at is None:
         run.write(step, 'eval', own)
-        if not np.isfinite(own['loss']):
+        # A metric of another kind may be undefined without divergence.
+        if not np.isfinite(own.get('loss', 0.0)):
           run.diverge(step)
     if selection is not None:
+      self._check_selects(metrics)
       values = [
         np.asarray(own[selection] if run.diverged_at is None else -np.inf)
         for run, own in zip(self.runs, metrics, strict=True)
@@ -155,6 +158,14 @@ class Group:
       value = self._vectorized.stack(values).astype(np.float32)
       best = self._keep_best(state, value)
       self.state = self._parallel.place_state(best)
+
+  def _check_selects(self, metrics):
+    selection = self._task.selection
+    if selection not in metrics[0]:
+      raise errors.UserError(
+        f'{type(self._task).__name__} selects by {selection!r}, but its '
+        f'metrics are {", ".join(metrics[0])}.'
+      )
 
   def test(self, step: int) -> list[dict[str, float]]:
     """Returns every run's metrics on the test data, where there are any."""

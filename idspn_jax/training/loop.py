@@ -25,6 +25,8 @@ from idspn_jax.runs import directory
 from idspn_jax.tasks import registry
 from idspn_jax.tasks import task as task_lib
 from idspn_jax.training import group as group_lib
+from idspn_jax.training import iterations as iterations_lib
+from idspn_jax.training import parallel as parallel_lib
 from idspn_jax.training import run as run_lib
 from idspn_jax.training import stopping
 
@@ -52,6 +54,8 @@ def _advance(group, batches, stop):
   with _progress(group.first, config.steps) as bar:
     since = time.perf_counter()
     for batch in batches:
+      if stop.received:
+        break
       scalars = group.advance(step, batch)
       if on_cpu:
         # Host callbacks and queued steps share the CPU's threads.
@@ -65,7 +69,7 @@ def _advance(group, batches, stop):
           return step
         group.report(step, scalars, step - reported, seconds, bar)
         reported, since = step, time.perf_counter()
-      if step >= config.steps or stop.received:
+      if step >= config.steps:
         break
       # The last step is evaluated and saved outside, in this order too: a
       # checkpoint knows of its own validation, and of every best before it.
@@ -80,8 +84,16 @@ def _advance(group, batches, stop):
         if saves:
           group.save(step)
         since += time.perf_counter() - pause
+      if stop.received:  # After the validation of this step, if it has one.
+        break
   if scalars is not None:
     group.all_diverged(step, scalars)
+  if step < config.steps and not stop.received:
+    group.save(step)
+    raise errors.UserError(
+      f'The data ended after step {step} of {config.steps}; Data.train must '
+      'yield batches without end.'
+    )
   return step
 
 
@@ -90,7 +102,9 @@ def _steps(group, stop):
   if group.first >= group.config.steps or stop.received:
     return group.first
   with group.batches() as batches:
-    first = next(batches)
+    first = next(batches, None)
+    if first is None:
+      raise errors.UserError('Data.train yielded no batch.')
     if not group.compile(first) and len(group.runs) > 1:
       return None
     return _advance(group, itertools.chain([first], batches), stop)
@@ -134,6 +148,8 @@ def _open(configs, workdirs, task, resources):
     key = json.dumps([shared, record], sort_keys=True)
     if key not in built:
       built[key] = registry.build(config, record, builder=task)
+      # Before anything is written to the directory.
+      iterations_lib.Schedule(config, built[key].task.iterates)
     runs.append(run_lib.TrainingRun(config, workdir, built[key], resources))
   return runs
 
@@ -180,6 +196,7 @@ def train_seeds(
   """
   for config in configs:
     config_lib.check(config)
+    parallel_lib.check(config)
   _check_together(configs, workdirs)
   paths = [directory.prepare(workdir) for workdir in workdirs]
   with contextlib.ExitStack() as resources:

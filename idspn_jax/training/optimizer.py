@@ -22,7 +22,8 @@ def learning_rate(
   elif own.schedule == 'linear':
     rate = optax.linear_schedule(rate, 0.0, steps)
   elif own.schedule == 'steps':
-    drops = {round(share * steps): own.drop_factor for share in own.drops}
+    at = [round(share * steps) for share in own.drops]
+    drops = {step: own.drop_factor ** at.count(step) for step in at}
     rate = optax.piecewise_constant_schedule(rate, drops)
   if not own.warmup_steps:
     return rate
@@ -45,7 +46,12 @@ def make_optimizer(
   if own.name == 'sgd':
     last = [optax.sgd(rate, own.momentum or None)]
     if own.weight_decay:
-      last = [optax.add_decayed_weights(own.weight_decay), *last]
+      # After the momentum, which only gradients enter.
+      last = [
+        optax.trace(own.momentum) if own.momentum else optax.identity(),
+        optax.add_decayed_weights(own.weight_decay),
+        optax.scale_by_learning_rate(rate),
+      ]
   elif own.weight_decay:
     last = [optax.adamw(rate, weight_decay=own.weight_decay)]
   else:

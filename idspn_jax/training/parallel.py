@@ -3,14 +3,16 @@
 With `jit` the compiled step keeps the meaning of one global batch and the
 compiler adds the reductions. With `pmap` every device runs the step on its
 share of the batch and averages gradients, scalars and model state over
-`BATCH_AXIS`; modules that draw noise per set or normalise over the batch need
-that axis' name (`axis_name_of`) to compute what `jit` computes.
+`BATCH_AXIS`. A module that normalises over the batch, like `flax.linen`'s
+BatchNorm, needs `axis_name=BATCH_AXIS` there to compute what it computes under
+`jit`, and one that draws noise per set draws the same noise on every device.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 
 from idspn_jax import errors
@@ -22,6 +24,23 @@ BATCH_AXIS = 'batch'
 def device_mesh() -> jax.sharding.Mesh:
   """All devices along one axis, over which batches are split by rows."""
   return jax.sharding.Mesh(np.asarray(jax.devices()), (BATCH_AXIS,))
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Refuses what the devices that there are cannot run.
+
+  Args:
+    config: a complete configuration.
+
+  Raises:
+    UserError: if the batch does not divide among the devices, or 'pmap' is
+      asked for in several processes.
+  """
+  _check(config.batch_size)
+  if config.parallel == 'pmap' and jax.process_count() > 1:
+    raise errors.UserError(
+      "config.parallel='pmap' runs in one process; use 'jit' with several."
+    )
 
 
 def _check(batch_size):
@@ -89,23 +108,18 @@ class PmapParallel:
   def __init__(self, batch_size: int, seeds: int = 1):
     """See `JitParallel`."""
     _check(batch_size)
-    if jax.process_count() > 1:
-      raise errors.UserError(
-        "config.parallel='pmap' runs in one process; use 'jit' with several."
-      )
     self._devices = jax.devices()
     self._row_axis = 0 if seeds == 1 else 1
+    spec = jax.sharding.PartitionSpec(BATCH_AXIS)
+    self._by_device = jax.sharding.NamedSharding(device_mesh(), spec)
 
   def _replicate(self, leaf):
     return np.broadcast_to(leaf, (len(self._devices), *np.shape(leaf)))
 
   def place_state(self, state: Any) -> Any:
     """Puts a copy of every array on every device."""
-    mesh = jax.sharding.Mesh(np.asarray(self._devices), (BATCH_AXIS,))
-    spec = jax.sharding.PartitionSpec(BATCH_AXIS)
-    sharding = jax.sharding.NamedSharding(mesh, spec)
     host = jax.device_get(state)
-    return jax.device_put(jax.tree.map(self._replicate, host), sharding)
+    return jax.device_put(jax.tree.map(self._replicate, host), self._by_device)
 
   def take_state(self, state: Any) -> Any:
     """The first device's copy."""
@@ -123,7 +137,8 @@ class PmapParallel:
       leaf = leaf.reshape(*shape[:axis], *shares, *shape[axis + 1 :])
       return np.moveaxis(leaf, axis, 0)
 
-    return {name: split(leaf) for name, leaf in batch.items()}
+    split_batch = {name: split(leaf) for name, leaf in batch.items()}
+    return jax.device_put(split_batch, self._by_device)
 
   def take_scalars(self, scalars: Any) -> Any:
     """The first device's scalars, which equal all others'."""

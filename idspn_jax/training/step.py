@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from idspn_jax import errors
 from idspn_jax.tasks import task as task_lib
 from idspn_jax.training import optimizer as optimizer_lib
 from idspn_jax.training import state as state_lib
@@ -22,6 +23,55 @@ _MODEL, _PREPARE = 1, 6
 def _key(state, stream):
   base = jax.random.fold_in(jax.random.key(state.seed), stream)
   return jax.random.fold_in(base, state.step)
+
+
+def _prepare(task, batch, key, axis_name):
+  """Prepares the batch; each device's share of it under a mapped axis.
+
+  There every device prepares the whole batch and keeps its own rows, so that
+  what is drawn from the key does not depend on the number of devices.
+  """
+  if axis_name is None or type(task).prepare is task_lib.Task.prepare:
+    return task.prepare(batch, key)
+  whole = jax.lax.all_gather(batch, axis_name, tiled=True)
+  whole = task.prepare(whole, key)
+  devices, own = jax.lax.axis_size(axis_name), jax.lax.axis_index(axis_name)
+
+  def share(leaf):
+    rows = leaf.shape[0] // devices
+    return jax.lax.dynamic_slice_in_dim(leaf, own * rows, rows)
+
+  return jax.tree.map(share, whole)
+
+
+def _average(tree, axis_name):
+  """Averages over a mapped axis; integers, like counters, are equal there."""
+
+  def one(leaf):
+    real = jnp.issubdtype(leaf.dtype, jnp.inexact)
+    return jax.lax.pmean(leaf, axis_name) if real else leaf
+
+  return jax.tree.map(one, tree)
+
+
+def _check_model_state(task, before, after):
+  """Refuses a model state that the next step could not be taken with.
+
+  Raises:
+    UserError: if `Task.loss` returned other collections, shapes or types.
+  """
+
+  def described(tree):
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
+
+  if described(before) != described(after):
+    raise errors.UserError(
+      f'{type(task).__name__}.loss got the model state '
+      f'{jax.tree.map(jnp.shape, before)} and returned '
+      f'{jax.tree.map(jnp.shape, after)}; return all of its collections, '
+      'with shapes and types as they were.'
+    )
 
 
 def _gradients(task, state, batch, key, iterations):
@@ -65,14 +115,15 @@ def make_train_step(
   optimizer = optimizer_lib.make_optimizer(config)
 
   def train_step(state, batch):
-    batch = task.prepare(batch, _key(state, _PREPARE))
+    batch = _prepare(task, batch, _key(state, _PREPARE), axis_name)
     (loss, output), gradient, counts = _gradients(
       task, state, batch, _key(state, _MODEL), iterations
     )
     scalars = {'loss': loss, **output.scalars}
     model_state = output.model_state
+    _check_model_state(task, state.model_state, model_state)
     if axis_name is not None:
-      gradient, scalars, model_state = jax.lax.pmean(
+      gradient, scalars, model_state = _average(
         (gradient, scalars, model_state), axis_name
       )
       counts = jax.lax.psum(counts, axis_name)

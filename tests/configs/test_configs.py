@@ -8,10 +8,10 @@ import ml_collections
 import pytest
 
 from idspn_jax import errors
-from idspn_jax.tasks import class_numbering
+from idspn_jax.runs import config as config_lib
 from idspn_jax.tasks import model
+from idspn_jax.tasks import numbering_models
 from idspn_jax.tasks import registry
-from idspn_jax.training import run_config
 
 ROOT = pathlib.Path(__file__).parents[2]
 NAMES = sorted(
@@ -39,8 +39,8 @@ class TestEveryConfig:
   def test_loads_and_is_checked(self, name):
     config = load(name)
     assert isinstance(config, ml_collections.ConfigDict)
-    run_config.check(config)
-    assert config.task in registry.TASKS
+    config_lib.check(config)
+    assert config.task in registry.names()
     model.build_autoencoder(config.model, 3, 2)
     model.build_loss(config.loss)
 
@@ -79,8 +79,17 @@ class TestEveryConfig:
     config = load(name)
     config.steps = 7
     config.model.pool = 'sum'
-    config.model.gradient_options = {'linearize_at': 'final'}
+    config.model.gradient_options.linearize_at = 'final'
+    config.model.gradient_options.terms = 3
     assert (config.steps, config.model.pool) == (7, 'sum')
+    with pytest.raises(TypeError):
+      config.model.gradient_options.terms = 'many'
+    with pytest.raises(AttributeError):
+      config.model.gradient_options.term = 3
+    config.optimizer.schedule = 'steps'
+    config.optimizer.drops = (0.5, 0.8)
+    config.optimizer.warmup_steps = 3
+    config_lib.check(config)
     with pytest.raises(TypeError):
       config.steps = 'many'
 
@@ -134,7 +143,7 @@ class TestArguments:
     assert load('class_numbering', 'model=bilstm').model.hidden_dim == 64
 
   def test_class_numbering_reduced(self):
-    for name in class_numbering.MODELS:
+    for name in numbering_models.MODELS:
       config = load('class_numbering', f'setting=reduced,model={name}')
       assert (config.data.set_size, config.data.num_train) == (16, 640)
       assert config.data.num_classes == 4 and config.steps <= 10_000
@@ -159,57 +168,3 @@ class TestArguments:
   def test_wrong_type_is_named(self):
     with pytest.raises(errors.UserError, match="n needs int; got 'four'"):
       load('random_multisets', 'n=four')
-
-
-class TestRunConfig:
-  @pytest.mark.parametrize(
-    'name, value',
-    [
-      ('batch_size', 0),
-      ('eval_batch_size', -1),
-      ('steps', 0),
-      ('steps', True),
-      ('log_every', 0),
-      ('eval_every', 0),
-      ('checkpoint_every', 0),
-      ('keep_checkpoints', 0),
-      ('learning_rate', 0.0),
-      ('learning_rate', float('nan')),
-      ('cooldown', -0.1),
-      ('cooldown', 1.5),
-      ('cooldown', float('nan')),
-      ('seed', -1),
-      ('seed', 2**32),
-    ],
-  )
-  def test_impossible_values_are_named(self, name, value):
-    config = run_config.default_config()
-    run_config.check(config)
-    with config.ignore_type():
-      config[name] = value
-    with pytest.raises(errors.UserError, match=f'config.{name}') as e:
-      run_config.check(config)
-    assert str(value) in str(e.value)
-
-  def test_differences(self):
-    old = {'steps': 1, 'model': {'pool': 'fs', 'depth': 1}, 'seed': 0}
-    new = {'steps': 9, 'model': {'pool': 'sum', 'depth': 1}, 'gone': 2}
-    assert run_config.differences(old, new) == [
-      'gone: None -> 2',
-      "model.pool: 'fs' -> 'sum'",
-      'seed: 0 -> None',
-    ]
-    assert run_config.differences(old, old) == []
-
-  def test_steps_may_not_change_under_a_cooldown(self):
-    old = {'steps': 1, 'cooldown': 0.5}
-    changed = run_config.differences(old, {'steps': 9, 'cooldown': 0.5})
-    assert changed == ['steps: 1 -> 9']
-    constant = {'steps': 1, 'cooldown': 0.0}
-    assert run_config.differences(constant, {**constant, 'steps': 9}) == []
-    assert run_config.differences(constant, old) == ['cooldown: 0.0 -> 0.5']
-
-  def test_stored_configs_are_completed(self):
-    stored = {'steps': 3, 'task': 'own_sets'}
-    complete = run_config.with_defaults(stored)
-    assert complete.items() >= {**stored, 'cooldown': 0.0}.items()

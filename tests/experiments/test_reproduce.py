@@ -1,16 +1,12 @@
 """Tables of the paper: which cells, what is trained, printed and saved."""
 
-import csv
 import json
-import types
 
 import pytest
 
-from experiments import numbering_tables as tables
+from configs import class_numbering as config_file
 from experiments import overrides
 from idspn_jax import errors
-from idspn_jax.metrics import numbering_errors
-from idspn_jax.training import cells as cells_lib
 
 # Small enough that a cell takes seconds.
 TINY = tuple(
@@ -29,148 +25,6 @@ TINY = tuple(
     'log_every=2',
   )
 )
-
-
-class TestCells:
-  def test_are_those_of_the_paper(self):
-    with open(tables.PAPER, encoding='utf-8', newline='') as f:
-      paper = list(csv.DictReader(f))
-    cells = tables.read_cells(4)
-    assert len(cells) == len(paper) == 45
-    assert len({cell.name for cell in cells}) == 45
-    for cell, row in zip(cells, paper, strict=True):
-      assert cell.mean == float(row['accuracy_mean'])
-      assert cell.augmented == cell.row.endswith(' + DA')
-
-  def test_table_2_is_a_part_of_table_4(self):
-    cells = tables.read_cells(2)
-    assert len(cells) == 21 and set(cells) < set(tables.read_cells(4))
-    assert {cell.classes for cell in cells} == {4}
-    assert not any(cell.augmented for cell in cells)
-
-  @pytest.mark.parametrize(
-    'patterns, names',
-    [
-      (['4/idspn/640'], ['4/idspn/640']),
-      (
-        ['idspn'],
-        [f'{k}/idspn/{n}' for k in (4, 8) for n in (640, 6400, 64000)],
-      ),
-      (
-        ['8/dspn/*', '8/bilstm+da/640'],
-        ['8/bilstm+da/640', *(f'8/dspn/{n}' for n in (640, 6400, 64000))],
-      ),
-    ],
-  )
-  def test_are_picked_by_pattern(self, patterns, names):
-    picked = tables.select(tables.read_cells(4), patterns)
-    assert [cell.name for cell in picked] == names
-
-  def test_of_one_size(self):
-    picked = tables.select(tables.read_cells(4), ['*/640'])
-    assert len(picked) == 15
-    assert all(cell.samples == 640 for cell in picked)
-
-  def test_patterns_that_fit_nothing(self):
-    with pytest.raises(errors.UserError, match="'5/\\*' fits none of 4/deep"):
-      tables.select(tables.read_cells(4), ['idspn', '5/*'])
-
-  def test_all_of_them_without_a_pattern(self):
-    cells = tables.read_cells(2)
-    assert tables.select(cells, None) == tables.select(cells, ['*/*']) == cells
-    with pytest.raises(errors.UserError, match='--cells is empty'):
-      tables.select(cells, [])
-
-  def test_configs_are_the_papers(self):
-    for cell in tables.read_cells(4):
-      config = tables.config_of(cell, 'paper', 3)
-      assert config.model_name == cell.model and config.seed == 3
-      assert config.data.num_train == cell.samples
-      assert config.data.num_classes == cell.classes
-      assert config.data.permute == cell.augmented
-      assert config.data.set_size == 64 and config.steps == 50_000
-      assert config.eval_every == 500
-      assert config.data.num_validation == 6_400
-      assert config.data.num_test == 64_000
-
-
-class TestSummary:
-  RESULTS = (
-    {'diverged': False, 'metrics': {'a': 0.5}},
-    {'diverged': True, 'metrics': {}},
-    {'diverged': True, 'metrics': {'a': 1.0}},
-  )
-
-  def test_diverged_seeds_count(self):
-    found = cells_lib.summarize(self.RESULTS, 'a', lost=0.0)
-    assert found['mean'] == 0.5 and found['std'] == 0.5
-    assert found['seeds'] == 3 and found['diverged'] == 2
-    assert found['values'] == [0.5, 0.0, 1.0]
-
-  def test_or_are_shown_as_missing(self):
-    found = cells_lib.summarize(self.RESULTS, 'a')
-    assert found['mean'] == 0.75 and found['values'] == [0.5, None, 1.0]
-    assert found['seeds'] == 3 and found['diverged'] == 2
-
-  def test_nan_is_lost_too(self):
-    results = [
-      {'diverged': True, 'metrics': {'a': value}}
-      for value in (float('nan'), None)
-    ]
-    assert cells_lib.summarize(results, 'a', 0.0)['values'] == [0.0, 0.0]
-    assert cells_lib.summarize(results, 'a')['values'] == [None, None]
-
-  def test_one_seed_has_no_deviation(self):
-    found = cells_lib.summarize(self.RESULTS[:1], 'a')
-    assert found['mean'] == 0.5 and found['std'] is None
-    assert cells_lib.summarize(self.RESULTS[1:2], 'a')['mean'] is None
-
-
-def _entry(cell, values, diverged=0, holds=(True, True)):
-  names = ('set_accuracy', 'multiset_accuracy', 'element_accuracy')
-  results = [
-    {'diverged': i < diverged, 'metrics': dict.fromkeys(names, value)}
-    for i, value in enumerate(values)
-  ]
-  return {
-    'cell': cell,
-    'here': {'set_accuracy': cells_lib.summarize(results, 'set_accuracy')},
-    'equivariance': {
-      name: {'holds': held}
-      for name, held in zip(('set', 'multiset'), holds, strict=True)
-    },
-  }
-
-
-def test_table_text():
-  cells = tables.select(tables.read_cells(2), ['idspn', 'deep_sets'])
-  entries = [
-    _entry('4/deep_sets/640', [0.0]),
-    _entry('4/idspn/640', [0.9, 1.0], diverged=1, holds=(False, True)),
-    _entry('4/idspn/6400', [0.5, 0.5], holds=(True, True)),
-  ]
-  lines = tables.format_table(cells, entries).splitlines()
-  assert lines[0] == '4 classes'
-  head, _, deep_sets, idspn = (
-    [cell.strip() for cell in line.strip('|').split('|')] for line in lines[2:]
-  )
-  assert head[:5] == [
-    'Model',
-    'Set-equivariant',
-    'Multiset-equivariant',
-    '640 samples: paper',
-    'here',
-  ]
-  assert deep_sets[:5] == ['DeepSets', '✓', '✓', '0.0 ± 0.0', '0.0 (1 seed)']
-  assert deep_sets[5:] == ['0.0 ± 0.0', '–', '0.0 ± 0.0', '–']
-  # Two cells of a model that disagree are shown to.
-  assert idspn[:3] == ['iDSPN', '?', '✓']
-  assert idspn[3:7] == [
-    '96.8 ± 0.6',
-    '95.0 ± 7.1 (2 seeds, 1 diverged)',
-    '98.1 ± 0.3',
-    '50.0 ± 0.0 (2 seeds)',
-  ]
 
 
 @pytest.fixture(scope='module')
@@ -234,7 +88,7 @@ def test_only_what_is_missing_is_trained(reproduced):
       for i in range(2)
     ]
     # The first call trained seed 0; the second one left it as it was.
-    assert [result['seeds_in_lockstep'] for result in alone] == [1, 1]
+    assert [result['vectorized_seeds'] for result in alone] == [1, 1]
     assert [result['config']['seed'] for result in alone] == [0, 1]
 
 
@@ -266,51 +120,6 @@ def test_errors(arguments, culprits, run, tmp_path):
     assert culprit in line
 
 
-class TestRunsThatAreThere:
-  """What cannot be continued is told of before anything is trained."""
-
-  def config_of(self, seed, **changes):
-    config = tables.config_of(tables.read_cells(2)[0], 'reduced', seed)
-    config.update(changes)
-    return config
-
-  def check(self, directory, **changes):
-    cells_lib.check(
-      lambda seed: self.config_of(seed, **changes), (0, 1), str(directory)
-    )
-
-  def started(self, directory, seed):
-    """An interrupted run: a config, a checkpoint, no result."""
-    workdir = directory / f'seed{seed}'
-    (workdir / 'checkpoints' / '7').mkdir(parents=True)
-    (workdir / 'checkpoints' / '7' / '_CHECKPOINT_METADATA').write_text('{}')
-    config = self.config_of(seed).to_json()
-    (workdir / 'config.json').write_text(config)
-
-  def test_nothing(self, tmp_path):
-    self.check(tmp_path)
-    assert not list(tmp_path.iterdir())
-
-  @pytest.mark.parametrize(
-    'changes, message',
-    [
-      ({'learning_rate': 0.5}, 'seed1 .*learning_rate: 0.003 -> 0.5'),
-      ({'steps': 6}, 'seed1 has a checkpoint of step 7, beyond .*steps=6'),
-    ],
-  )
-  def test_of_any_seed(self, changes, message, tmp_path):
-    self.started(tmp_path, 1)
-    self.check(tmp_path)
-    with pytest.raises(errors.UserError, match=message):
-      self.check(tmp_path, **changes)
-
-  def test_broken_files(self, tmp_path):
-    self.started(tmp_path, 1)
-    (tmp_path / 'seed1' / 'result.json').write_text('{"step": ')
-    with pytest.raises(errors.UserError, match='Cannot read .*result.json'):
-      self.check(tmp_path)
-
-
 class TestOverrides:
   @pytest.mark.parametrize(
     'text, value',
@@ -323,7 +132,7 @@ class TestOverrides:
     ],
   )
   def test_are_applied(self, text, value):
-    config = tables.config_of(tables.read_cells(2)[0], 'paper', 0)
+    config = config_file.get_config('model=deep_sets')
     overrides.apply(config, [text])
     found = config[text.split('=')[0]]
     assert found == value and type(found) is type(value)
@@ -345,43 +154,10 @@ class TestOverrides:
     ],
   )
   def test_are_refused(self, text, message):
-    config = tables.config_of(tables.read_cells(2)[0], 'paper', 0)
+    config = config_file.get_config('model=deep_sets')
     with pytest.raises(errors.UserError, match=message) as e:
       overrides.apply(config, [text], ['seed'])
     assert f'--override={text}: ' in str(e.value)
-
-
-def test_table_8_shows_the_four_classes(tmp_path, monkeypatch):
-  cells = tables.select(tables.read_cells(4), ['4/idspn/*', '8/idspn/640'])
-  report = tables.Report(4, cells, str(tmp_path))
-
-  class Task:
-    def equivariance(self, params, key):
-      return dict.fromkeys(('set', 'multiset'), {'error': 0, 'holds': True})
-
-    def worst_numbering(self, params, key):
-      return numbering_errors.Numbering([[(0, 0), (0, 1)]], 1)
-
-  def load_run(workdir):
-    config = tables.config_of(cells[0], 'reduced', 5)
-    return types.SimpleNamespace(
-      task=Task(), params=None, step=9, config=config
-    )
-
-  monkeypatch.setattr(tables.reports, 'load_run', load_run)
-  result = {
-    **dict.fromkeys(tables.RUN_KEYS, 1),
-    'diverged': False,
-    'metrics': {'set_accuracy': 1.0},
-    'config': tables.config_of(cells[0], 'reduced', 5).to_dict(),
-  }
-  for cell in cells:
-    report.add(cell, {5: result}, str(tmp_path / cell.name))
-  report.save_worst()
-  lines = (tmp_path / 'table8.txt').read_text('utf-8').splitlines()
-  assert lines[:4] == ['iDSPN', '1 wrong', '(a, 0)', '(a, 0) ≠ 1']
-  # Of the cells of a row, the one with most samples.
-  assert lines[-1] == 'iDSPN: 4/idspn/64000, seed 5, step 9, of 6,400 test sets'
 
 
 def test_another_setting_needs_another_directory(reproduced, run):

@@ -13,7 +13,7 @@ from idspn_jax.interop import golden
 from idspn_jax.interop import official
 from idspn_jax.losses import class_matching
 from idspn_jax.modules import transformer
-from idspn_jax.tasks import class_numbering
+from idspn_jax.tasks import numbering_models
 
 FILES = sorted((pathlib.Path(__file__).parent / 'baselines').glob('*.npz'))
 TOLERANCE = 1e-8
@@ -35,7 +35,7 @@ def test_the_task_gives_the_numbers_of_pytorch(path, x64, monkeypatch):
     f'model={given["model"]},n={given["set_size"]},classes={given["n_classes"]}'
   )
   config.model.hidden_dim = given['hidden_dim']
-  model = class_numbering.build_model(
+  model = numbering_models.build_model(
     given['model'], config.model, given['set_size']
   )
   params = official.from_official(
@@ -79,6 +79,6 @@ def test_the_task_gives_the_numbers_of_pytorch(path, x64, monkeypatch):
 
 
 def test_all_five_are_among_the_files():
-  assert {f.stem for f in FILES} == {*class_numbering.MODELS} - {
-    *class_numbering.DECODERS
+  assert {f.stem for f in FILES} == {*numbering_models.MODELS} - {
+    *numbering_models.DECODERS
   }

@@ -12,7 +12,7 @@ from configs import class_numbering as config_file
 from idspn_jax.interop import golden
 from idspn_jax.interop import official
 from idspn_jax.losses import class_matching
-from idspn_jax.tasks import class_numbering
+from idspn_jax.tasks import numbering_models
 
 FILES = sorted(
   (pathlib.Path(__file__).parent / 'golden').glob('numbering*.npz')
@@ -39,7 +39,7 @@ def numbering_config(given):
 def test_the_task_gives_the_official_numbers(path, x64):
   given, arrays = golden.load(str(path))
   config = numbering_config(given)
-  model = class_numbering.build_model(
+  model = numbering_models.build_model(
     config.model_name, config.model, given['set_size']
   )
   params = official.from_official(

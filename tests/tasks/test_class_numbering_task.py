@@ -1,5 +1,7 @@
 """Class numbering as a task: seven models behind one interface."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,9 @@ from configs import class_numbering as config_file
 from idspn_jax import errors
 from idspn_jax.data import class_numbering as data_lib
 from idspn_jax.tasks import class_numbering
+from idspn_jax.tasks import numbering_models
 from idspn_jax.training import state as state_lib
+from idspn_jax.training import step as step_lib
 
 
 def _config(arguments='model=idspn', **model):
@@ -21,13 +25,26 @@ def _config(arguments='model=idspn', **model):
   return config
 
 
-@pytest.mark.parametrize('name', class_numbering.MODELS)
+def build(config):
+  """The task, and the data of the config's seed."""
+  experiment = class_numbering.build(config)
+  return experiment.task, experiment.data(config.seed)
+
+
+def take(data, count, first_step=0):
+  """Training batches from a step on."""
+  with data.train(first_step) as batches:
+    return list(itertools.islice(batches, count))
+
+
+@pytest.mark.parametrize('name', numbering_models.MODELS)
 def test_every_model_takes_a_step(name):
   config = _config(f'model={name}')
-  task = class_numbering.ClassNumbering(config)
+  task, data = build(config)
   state = state_lib.init_state(task, config)
-  step = jax.jit(state_lib.make_train_step(task, config))
-  new, scalars = step(state, next(task.train_batches(0)))
+  step = jax.jit(step_lib.make_train_step(task, config))
+  (batch,) = take(data, 1)
+  new, scalars = step(state, batch)
   assert np.isfinite(scalars['loss']) and scalars['gradient_norm'] > 0
   moved = jax.tree.map(
     lambda a, b: float(jnp.max(jnp.abs(a - b))), state.params, new.params
@@ -36,37 +53,39 @@ def test_every_model_takes_a_step(name):
 
 
 def test_known_classes_and_the_simplex_hold():
-  task = class_numbering.ClassNumbering(_config())
-  params = task.init(jax.random.key(0))
-  batch = next(task.train_batches(0))
-  scores = task.predict(params, batch['classes'], jax.random.key(1))
+  task, data = build(_config())
+  variables = task.init(jax.random.key(0))
+  (batch,) = take(data, 1)
+  scores, inner = task.scores(variables, batch['classes'], jax.random.key(1))
+  assert {name: a.shape for name, a in inner.items()} == {
+    'energy': (16,),
+    'residual': (16,),
+  }
   assert scores.shape == (16, 6, 6)
   np.testing.assert_allclose(jnp.sum(scores, -1), 1.0, atol=1e-5)
   assert float(jnp.min(scores)) >= 0
 
 
 def test_metrics_of_the_truth_are_perfect(monkeypatch):
-  task = class_numbering.ClassNumbering(_config())
-  batch, weight = next(iter(task.eval_batches()))
+  task, data = build(_config())
+  batch = next(data.evaluate())
   truth = jax.nn.one_hot(batch['numbers'], 6)
-  monkeypatch.setattr(task, 'predict', lambda *_: truth)
-  found = task.metrics({}, batch, jax.random.key(0))
-  assert weight.sum() == 16
+  monkeypatch.setattr(task, 'scores', lambda *_: (truth, {}))
+  found = task.evaluate({}, batch, jax.random.key(0))
+  assert batch['mask'].sum() == 16
   np.testing.assert_allclose(found['loss'], 0.0, atol=1e-6)
   for name in ('element_accuracy', 'set_accuracy', 'multiset_accuracy'):
     np.testing.assert_array_equal(found[name], 1.0)
 
 
 def test_augmentation_is_deterministic_in_the_step():
-  config = _config('model=bilstm,permute=1')
-  task = class_numbering.ClassNumbering(config)
-  stream = task.train_batches(0)
-  batches = [next(stream) for _ in range(3)]
-  again = next(task.train_batches(2))
+  _, data = build(_config('model=bilstm,permute=1'))
+  batches = take(data, 3)
+  (again,) = take(data, 1, 2)
   np.testing.assert_array_equal(batches[2]['classes'], again['classes'])
   # The same sets come again in the next epoch, in another order.
-  plain = class_numbering.ClassNumbering(_config('model=bilstm'))
-  before = next(plain.train_batches(2))['classes']
+  _, plain = build(_config('model=bilstm'))
+  before = take(plain, 1, 2)[0]['classes']
   assert (before != again['classes']).any()
   np.testing.assert_array_equal(np.sort(before), np.sort(again['classes']))
 
@@ -74,11 +93,11 @@ def test_augmentation_is_deterministic_in_the_step():
 def test_sets_can_be_made_anew_for_every_step():
   config = _config('classes=6')
   config.data.update({'num_train': 0, 'distinct_classes': 2})
-  task = class_numbering.ClassNumbering(config)
-  stream = task.train_batches(0)
-  batches = [next(stream)['classes'] for _ in range(40)]
+  experiment = class_numbering.build(config)
+  data = experiment.data(0)
+  batches = [batch['classes'] for batch in take(data, 40)]
   assert batches[0].shape == (16, 6)
-  again = next(task.train_batches(39))
+  (again,) = take(data, 1, 39)
   np.testing.assert_array_equal(batches[39], again['classes'])
   np.testing.assert_array_equal(
     again['numbers'], data_lib.numbering(again['classes'])
@@ -86,106 +105,28 @@ def test_sets_can_be_made_anew_for_every_step():
   # Of the 936 that there are.
   assert len(np.unique(np.concatenate(batches), axis=0)) > 400
   assert max(len(np.unique(row)) for row in np.concatenate(batches)) == 2
-  config.seed = 1
-  other = class_numbering.ClassNumbering(config)
-  assert (next(other.train_batches(0))['classes'] != batches[0]).any()
+  (other,) = take(experiment.data(1), 1)
+  assert (other['classes'] != batches[0]).any()
 
 
 @pytest.mark.parametrize(
   'name, iterations', [('idspn', [1, 3]), ('deep_sets', [None])]
 )
-def test_drawing(name, iterations, tmp_path):
-  task = class_numbering.ClassNumbering(_config(f'model={name}'))
+def test_drawing(name, iterations):
+  task, data = build(_config(f'model={name}'))
   assert task.iterates == (name == 'idspn')
-  params = task.init(jax.random.key(0))
-  (path,) = task.draw(params, jax.random.key(1), iterations, str(tmp_path))
-  assert path.stat().st_size > 1000
-
-
-def test_the_worst_prediction_is_among_the_test_sets(monkeypatch):
-  task = class_numbering.ClassNumbering(_config())
-  numbers = {}
-  for batch, _ in task.eval_batches('test'):
-    for classes, right in zip(batch['classes'], batch['numbers'], strict=True):
-      numbers[tuple(classes)] = right
-  spoilt = list(numbers)[17]
-  numbers[spoilt] = np.zeros(6, int)
-
-  def predict(params, classes, key):
-    # Called while tracing: the worst is looked for batch by batch.
-    return jax.pure_callback(
-      lambda rows: np.eye(6, dtype=np.float32)[
-        np.array([numbers[tuple(row)] for row in np.asarray(rows)])
-      ],
-      jax.ShapeDtypeStruct((16, 6, 6), jnp.float32),
-      classes,
-    )
-
-  monkeypatch.setattr(task, 'predict', predict)
-  found = task.worst_numbering({}, jax.random.key(0))
-  counts = np.bincount(spoilt, minlength=4)
-  assert found.wrong == 6 - np.sum(counts > 0)
-  assert [len(row) for row in found.rows] == counts.tolist()
-
-
-EQUIVARIANT = {
-  'deep_sets': (True, True),
-  'transformer': (True, True),
-  'transformer_random_pe': (False, False),
-  'transformer_pe': (False, False),
-  'bilstm': (False, False),
-  'dspn': (False, True),
-  'idspn': (False, True),
-}
-
-
-@pytest.mark.parametrize('name', class_numbering.MODELS)
-def test_equivariances_are_those_of_table_2(name):
-  task = class_numbering.ClassNumbering(_config(f'model={name}'))
-  params = task.init(jax.random.key(2))
-  found = task.equivariance(params, jax.random.key(3))
-  holds = found['set']['holds'], found['multiset']['holds']
-  assert holds == EQUIVARIANT[name]
-  # Nothing is a matter of rounding: an error is none or plain.
-  for law in found.values():
-    assert law['error'] < 1e-12 if law['holds'] else law['error'] > 1e-2
-
-
-@pytest.mark.parametrize('name', class_numbering.DECODERS)
-def test_equivariances_in_the_papers_set_size(name):
-  """In float32, rounding would tell equal elements of such sets apart."""
-  config = _config(f'model={name},n=64', iterations=20, hidden_dim=64)
-  config.data.num_test = 4
-  task = class_numbering.ClassNumbering(config)
-  params = task.init(jax.random.key(0))
-  found = task.equivariance(params, jax.random.key(1))
-  assert not found['set']['holds'] and found['multiset']['holds']
-  # Whoever asks keeps computing in float32.
-  assert jnp.ones(()).dtype == jnp.float32
+  variables = task.init(jax.random.key(0))
+  figures = task.draw(variables, data, jax.random.key(1), iterations)
+  assert set(figures) == {'numbering'} and figures['numbering'].axes
 
 
 def test_sets_of_another_size_are_refused():
   task = class_numbering.ClassNumbering(_config())
-  params = task.init(jax.random.key(0))
+  variables = task.init(jax.random.key(0))
   for shape in ((2, 5), (6,), (2, 6, 4)):
     with pytest.raises(ValueError, match=r'need shape \(B, 6\)') as e:
-      task.predict(params, jnp.zeros(shape, int), jax.random.key(1))
+      task.scores(variables, jnp.zeros(shape, int), jax.random.key(1))
     assert str(shape) in str(e.value)
-
-
-def test_what_gives_no_numbers_is_not_equivariant(monkeypatch):
-  task = class_numbering.ClassNumbering(_config())
-  for value in (jnp.nan, jnp.inf, 0.0):
-    monkeypatch.setattr(
-      task,
-      'predict',
-      lambda params, classes, key, initial_set, value=value: jnp.full(
-        (1, 6, 6), value
-      ),
-    )
-    found = task.equivariance({}, jax.random.key(0))
-    for law in found.values():
-      assert law == {'error': np.inf, 'holds': False}
 
 
 def test_unknown_labels_are_refused():
@@ -193,25 +134,21 @@ def test_unknown_labels_are_refused():
   for bad, message in (([4, -1], 'classes 0 to 3; got 4'), ([0.5], 'float')):
     classes = np.resize(np.array(bad), (2, 6))
     with pytest.raises(ValueError, match=message):
-      task.predict({}, classes, jax.random.key(0))
+      task.scores({}, classes, jax.random.key(0))
 
 
 def test_splits_are_independent():
-  task = class_numbering.ClassNumbering(_config())
-  assert [len(task.classes[s]) for s in ('train', 'validation', 'test')] == [
-    32,
-    10,
-    20,
-  ]
-  for split, count in (('validation', 10), ('test', 20)):
-    seen = [
-      batch['classes'][weight > 0] for batch, weight in task.eval_batches(split)
-    ]
-    np.testing.assert_array_equal(np.concatenate(seen), task.classes[split])
-    assert len(task.classes[split]) == count
-  assert not np.array_equal(
-    task.classes['validation'], task.classes['test'][:10]
-  )
+  _, data = build(_config())
+  classes = {name: split['classes'] for name, split in data.splits.items()}
+  assert {name: len(labels) for name, labels in classes.items()} == {
+    'train': 32,
+    'validation': 10,
+    'test': 20,
+  }
+  for split in ('validation', 'test'):
+    seen = [b['classes'][b['mask']] for b in data.evaluate(split)]
+    np.testing.assert_array_equal(np.concatenate(seen), classes[split])
+  assert not np.array_equal(classes['validation'], classes['test'][:10])
 
 
 @pytest.mark.parametrize(
@@ -231,7 +168,7 @@ def test_settings_that_do_not_fit(change, message):
   config = _config()
   config.update(change)
   with pytest.raises(errors.UserError, match=message):
-    class_numbering.ClassNumbering(config)
+    class_numbering.build(config)
 
 
 @pytest.mark.parametrize('name', ['deep_sets', 'transformer', 'bilstm'])
@@ -248,17 +185,17 @@ def test_the_cost_can_be_chosen():
     for loss in ('hungarian', 'l2', 'cross_entropy'):
       config = _config(f'model={name}')
       config.loss = loss
-      task = class_numbering.ClassNumbering(config)
-      batch = next(task.train_batches(0))
-      params = task.init(jax.random.key(0))
-      value, _ = jax.jit(task.loss)(params, batch, jax.random.key(1))
+      task, data = build(config)
+      (batch,) = take(data, 1)
+      params = task.init(jax.random.key(0))['params']
+      value, _ = jax.jit(task.loss)(params, {}, batch, jax.random.key(1))
       costs[name, loss] = float(value)
   for name, own in (('idspn', 'l2'), ('deep_sets', 'cross_entropy')):
     assert costs[name, 'hungarian'] == costs[name, own]
     assert costs[name, 'l2'] != costs[name, 'cross_entropy']
 
 
-def test_what_is_no_number_is_not_right(monkeypatch):
+def test_non_finite_scores_are_not_right(monkeypatch):
   task = class_numbering.ClassNumbering(_config('classes=6'))
   # One element per class: a zero would be right.
   batch = {
@@ -266,8 +203,8 @@ def test_what_is_no_number_is_not_right(monkeypatch):
     'numbers': jnp.zeros((2, 6), int),
   }
   scores = jnp.zeros((2, 6, 6)).at[1, 3].set(jnp.nan)
-  monkeypatch.setattr(task, 'predict', lambda *_: scores)
-  found = task.metrics({}, batch, jax.random.key(0))
+  monkeypatch.setattr(task, 'scores', lambda *_: (scores, {}))
+  found = task.evaluate({}, batch, jax.random.key(0))
   for name in ('element_accuracy', 'set_accuracy', 'multiset_accuracy'):
     np.testing.assert_array_equal(found[name], [1.0, 0.0])
 
@@ -276,3 +213,39 @@ def test_attention_heads_need_their_width():
   config = _config('model=transformer', hidden_dim=12)
   with pytest.raises(errors.UserError, match='multiple of 8'):
     class_numbering.ClassNumbering(config)
+
+
+def test_predictions_are_numbers_and_scores():
+  task, data = build(_config())
+  variables = task.init(jax.random.key(0))
+  classes = data.examples(5)['classes']
+  found = task.predict(variables, {'classes': classes}, jax.random.key(1))
+  assert {name: a.shape for name, a in found.items()} == {
+    'scores': (5, 6, 6),
+    'numbers': (5, 6),
+    'energy': (5,),
+    'residual': (5,),
+  }
+  np.testing.assert_array_equal(
+    found['numbers'], np.argmax(found['scores'], -1)
+  )
+
+
+def test_the_test_labels_share_no_stream_with_the_order():
+  """Of runs from before, they are kept as they were."""
+  config = _config()
+  old = _config()
+  old.random_streams = 1
+  (_, new), (_, older) = build(config), build(old)
+  for split in ('train', 'test'):
+    np.testing.assert_array_equal(
+      new.splits[split]['classes'], older.splits[split]['classes']
+    )
+  first, second = take(new, 2), take(older, 2)
+  assert np.any(first[0]['classes'] != second[0]['classes'])
+  # Both are an epoch of the same sets.
+  for batches in (first, second):
+    seen = np.concatenate([batch['classes'] for batch in batches])
+    np.testing.assert_array_equal(
+      np.unique(seen, axis=0), np.unique(new.splits['train']['classes'], axis=0)
+    )

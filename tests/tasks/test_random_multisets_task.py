@@ -8,6 +8,7 @@ import pytest
 from idspn_jax import errors
 from idspn_jax.data import random_multisets as data
 from idspn_jax.losses import set_losses
+from idspn_jax.solvers import decode as decode_lib
 from idspn_jax.tasks import registry
 
 KEY = jax.random.key(0)
@@ -41,13 +42,25 @@ class TestData:
       data.random_multisets(5, 3, 2, 0, 'validation')
 
 
+def decode_to(task, monkeypatch, guess):
+  """Lets the model decode everything to `guess`."""
+  rows = len(guess)
+  decoded = decode_lib.Decoded(
+    set=guess,
+    steps=jnp.full(rows, 3),
+    last_energy=jnp.full(rows, 1.5),
+    last_residual=jnp.full(rows, 0.5),
+  )
+  monkeypatch.setattr(task, 'decode', lambda *_, **__: decoded)
+
+
 class TestTask:
-  def test_uses_the_seed(self, multisets_config):
-    first = registry.build(multisets_config)
-    multisets_config.seed = 1
-    second = registry.build(multisets_config)
-    assert np.intersect1d(first.train, second.train).size == 0
-    assert np.intersect1d(first.train, first.test).size == 0
+  def test_another_seed_is_other_data(self, multisets_config):
+    data_of = registry.build(multisets_config).data
+    first, second = data_of(0).splits, data_of(1).splits
+    train = first['train']['input']
+    assert np.intersect1d(train, second['train']['input']).size == 0
+    assert np.intersect1d(train, first['test']['input']).size == 0
 
   @pytest.mark.parametrize(
     'key', ['set_size', 'set_dim', 'num_train', 'num_test']
@@ -70,35 +83,36 @@ class TestTask:
     with pytest.raises(errors.UserError, match='batch_size'):
       registry.build(multisets_config)
 
-  def test_metrics_are_the_papers_loss(self, multisets_config, monkeypatch):
+  def test_evaluates_the_papers_loss(self, multisets_config, monkeypatch):
     multisets_config.loss = 'chamfer'
-    task = registry.build(multisets_config)
-    batch, _ = next(task.eval_batches())
-    guess = jnp.asarray(batch['input'][:, ::-1]) + 0.5
-    monkeypatch.setattr(task, 'reconstruct', lambda *_, **__: guess)
-    found = task.metrics({}, batch, KEY)
-    expected = set_losses.hungarian_loss(guess, jnp.asarray(batch['input']))
+    experiment = registry.build(multisets_config)
+    task = experiment.task
+    batch = next(experiment.data(0).evaluate())
+    target = jnp.asarray(batch['input'])
+    guess = target[:, ::-1] + 0.5
+    decode_to(task, monkeypatch, guess)
+    found = task.evaluate({}, batch, KEY)
+    expected = set_losses.hungarian_loss(guess, target)
     np.testing.assert_array_equal(found['loss'], expected)
-    loss, extra = task.loss({}, batch, KEY)
-    expected = set_losses.chamfer_loss(guess, jnp.asarray(batch['input']))
+    loss, output = task.loss({}, {}, batch, KEY)
+    expected = set_losses.chamfer_loss(guess, target)
     np.testing.assert_allclose(loss, expected.mean(), rtol=1e-6)
-    assert extra == {}
+    assert output.model_state == {}
+    assert output.scalars == {'inner_energy': 1.5, 'inner_residual': 0.5}
 
   def test_perfect_reconstruction_has_no_loss(
     self, multisets_config, monkeypatch
   ):
-    task = registry.build(multisets_config)
-    batch, _ = next(task.eval_batches())
-    permuted = jnp.asarray(batch['input'][:, [2, 0, 1]])
-    monkeypatch.setattr(task, 'reconstruct', lambda *_, **__: permuted)
-    np.testing.assert_allclose(task.metrics({}, batch, KEY)['loss'], 0.0)
-    assert task.loss({}, batch, KEY)[0] == 0.0
+    experiment = registry.build(multisets_config)
+    task = experiment.task
+    batch = next(experiment.data(0).evaluate())
+    decode_to(task, monkeypatch, jnp.asarray(batch['input'][:, [2, 0, 1]]))
+    np.testing.assert_allclose(task.evaluate({}, batch, KEY)['loss'], 0.0)
+    assert task.loss({}, {}, batch, KEY)[0] == 0.0
 
-  def test_draws(self, multisets_config, tmp_path):
-    task = registry.build(multisets_config)
-    params = task.init(KEY)
-    paths = task.draw(params, KEY, [1, 3], str(tmp_path))
-    assert len(paths) == 2
-    for path in paths:
-      with open(path, 'rb') as f:
-        assert f.read(8) == b'\x89PNG\r\n\x1a\n'
+  def test_draws(self, multisets_config):
+    experiment = registry.build(multisets_config)
+    variables = experiment.task.init(KEY)
+    figures = experiment.task.draw(variables, experiment.data(0), KEY, [1, 3])
+    assert set(figures) == {'sets', 'inner_optimisation'}
+    assert all(figure.axes for figure in figures.values())

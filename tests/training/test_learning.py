@@ -9,20 +9,27 @@ import pytest
 from configs import own_sets
 from idspn_jax.tasks import registry
 from idspn_jax.training import state as state_lib
+from idspn_jax.training import step as step_lib
 
 STEPS = 240
 
 
 def losses(config):
   """Training losses, step by step."""
-  task = registry.build(config)
-  state = state_lib.init_state(task, config)
-  step = jax.jit(state_lib.make_train_step(task, config))
+  experiment = registry.build(config)
+  state = state_lib.init_state(experiment.task, config)
+  step = jax.jit(step_lib.make_train_step(experiment.task, config))
   found = []
-  for batch in itertools.islice(task.train_batches(0), STEPS):
-    state, scalars = step(state, batch)
-    assert set(scalars) == {'loss', 'gradient_norm'}
-    found.append(float(scalars['loss']))
+  with experiment.data(config.seed).train(0) as batches:
+    for batch in itertools.islice(batches, STEPS):
+      state, scalars = step(state, batch)
+      assert set(scalars) == {
+        'loss',
+        'gradient_norm',
+        'inner_energy',
+        'inner_residual',
+      }
+      found.append(float(scalars['loss']))
   assert int(state.step) == STEPS
   return found
 

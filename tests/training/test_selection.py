@@ -1,7 +1,9 @@
 """The best parameters by validation are tested, and survive a restart."""
 
 import json
+import os
 import shutil
+import signal
 
 import chex
 import jax
@@ -11,12 +13,15 @@ import pytest
 
 from configs import class_numbering as config_file
 from idspn_jax import errors
+from idspn_jax.runs import checkpoints
+from idspn_jax.runs import loading
 from idspn_jax.tasks import class_numbering
-from idspn_jax.training import checkpoints
+from idspn_jax.tasks import task as task_lib
 from idspn_jax.training import evaluation
+from idspn_jax.training import group as group_lib
 from idspn_jax.training import loop
-from idspn_jax.training import reports
 from idspn_jax.training import state as state_lib
+from tests.training import fakes
 
 
 def numbering(**changes):
@@ -60,11 +65,12 @@ def test_the_first_of_the_best_validations_is_selected(finished):
 
 def test_the_selected_parameters_are_tested(finished):
   workdir, result = finished
-  run = reports.load_run(str(workdir))
+  run = loading.load_run(str(workdir))
   assert run.step == result['selected']['step']
-  (metrics,) = evaluation.Evaluator(run.task)(run.params, 'test')
+  evaluate = evaluation.Evaluator(run.task, [run.data], [run.config.seed])
+  (metrics,) = evaluate(run.variables, 'test')
   assert metrics == pytest.approx(result['metrics'])
-  (again,) = evaluation.Evaluator(run.task)(run.params, 'validation')
+  (again,) = evaluate(run.variables, 'validation')
   assert again['set_accuracy'] == pytest.approx(
     result['selected']['validation']
   )
@@ -75,11 +81,11 @@ def test_the_selected_parameters_are_tested(finished):
 
 def test_the_last_validation_is_in_the_last_checkpoint(tmp_path, monkeypatch):
   """Wherever the last step is evaluated and saved at once."""
-  metrics = class_numbering.ClassNumbering.metrics
+  evaluate = class_numbering.ClassNumbering.evaluate
   calls = []
 
-  def rising(self, params, batch, key, iterations=None):
-    found = dict(metrics(self, params, batch, key, iterations))
+  def rising(self, variables, batch, key, **options):
+    found = dict(evaluate(self, variables, batch, key, **options))
     # Compiled once: the value has to come from outside.
     value = jax.pure_callback(
       lambda: np.float32(len(calls)), jax.ShapeDtypeStruct((), np.float32)
@@ -87,21 +93,21 @@ def test_the_last_validation_is_in_the_last_checkpoint(tmp_path, monkeypatch):
     found['set_accuracy'] = found['set_accuracy'] * 0 + value
     return found
 
-  validate = loop._Crew.validate
+  validate = group_lib.Group.validate
 
   def counted(self, step):
     calls.append(step)
     validate(self, step)
 
-  monkeypatch.setattr(class_numbering.ClassNumbering, 'metrics', rising)
-  monkeypatch.setattr(loop._Crew, 'validate', counted)
+  monkeypatch.setattr(class_numbering.ClassNumbering, 'evaluate', rising)
+  monkeypatch.setattr(group_lib.Group, 'validate', counted)
   config = numbering(steps=8, eval_every=4, checkpoint_every=8)
   result = loop.train_and_evaluate(config, str(tmp_path))
   assert calls == [4, 8]
   assert result['selected']['step'] == 8
-  assert reports.load_run(str(tmp_path)).step == 8
+  assert loading.load_run(str(tmp_path)).step == 8
   # Every validation is saved, for a crash after it must not lose the best.
-  assert reports.load_run(str(tmp_path), 4).step == 4
+  assert loading.load_run(str(tmp_path), 4).step == 4
 
 
 def test_before_the_first_validation_the_last_parameters_count(
@@ -109,34 +115,34 @@ def test_before_the_first_validation_the_last_parameters_count(
 ):
   workdir = str(tmp_path)
   with monkeypatch.context() as patch:
-    patch.setattr(loop._Crew, 'validate', lambda self, step: None)
+    patch.setattr(group_lib.Group, 'validate', lambda self, step: None)
     loop.train_and_evaluate(numbering(steps=2, log_every=1), workdir)
-  run = reports.load_run(workdir)
+  run = loading.load_run(workdir)
   first = run.task.init(jax.random.fold_in(jax.random.key(0), 0))
   assert run.step == 2
-  moved = jax.tree.map(lambda a, b: np.any(a != b), run.params, first)
+  moved = jax.tree.map(lambda a, b: np.any(a != b), run.variables, first)
   assert all(jax.tree.leaves(moved))
 
 
 def test_a_stopped_run_remembers_its_best(finished, tmp_path, monkeypatch):
   """Also when the best is older than every checkpoint that is left."""
   workdir, result = finished
-  metrics = class_numbering.ClassNumbering.metrics
+  evaluate = class_numbering.ClassNumbering.evaluate
 
-  def perfect(self, params, batch, key, iterations=None):
-    found = dict(metrics(self, params, batch, key, iterations))
+  def perfect(self, variables, batch, key, **options):
+    found = dict(evaluate(self, variables, batch, key, **options))
     found['set_accuracy'] = found['set_accuracy'] * 0 + 1
     return found
 
   with monkeypatch.context() as patch:
-    patch.setattr(class_numbering.ClassNumbering, 'metrics', perfect)
+    patch.setattr(class_numbering.ClassNumbering, 'evaluate', perfect)
     loop.train_and_evaluate(numbering(steps=4), str(tmp_path))
-  first = reports.load_run(str(tmp_path))
+  first = loading.load_run(str(tmp_path))
   after = loop.train_and_evaluate(numbering(), str(tmp_path))
   assert after['selected']['step'] == 4
   assert after['selected']['validation'] == 1
-  second = reports.load_run(str(tmp_path))
-  chex.assert_trees_all_equal(second.params, first.params)
+  second = loading.load_run(str(tmp_path))
+  chex.assert_trees_all_equal(second.variables, first.variables)
   # The training itself went on as if nothing had been.
   ours, theirs = (scalars(path, 'train/loss') for path in (tmp_path, workdir))
   assert ours == theirs
@@ -146,18 +152,20 @@ def test_a_run_stopped_at_its_last_step_is_validated_there(
   finished, tmp_path, monkeypatch
 ):
   with monkeypatch.context() as patch:
-    patch.setattr(loop._Crew, 'validate', lambda self, step: None)
+    patch.setattr(group_lib.Group, 'validate', lambda self, step: None)
     before = loop.train_and_evaluate(numbering(steps=6), str(tmp_path))
   assert before['selected']['step'] is None
   after = loop.train_and_evaluate(numbering(steps=6), str(tmp_path))
   assert after['selected']['step'] == 6
   assert 0 <= after['metrics']['set_accuracy'] <= 1
   # The checkpoint knows it, too.
-  run = reports.load_run(str(tmp_path))
+  run = loading.load_run(str(tmp_path))
   assert run.step == 6
   with checkpoints.Checkpoints(str(tmp_path)) as saved:
     state = state_lib.init_state(run.task, run.config)
-    best = saved.restore(6, state).best
+    step, restored = saved.restore_newest(state)
+  best = restored.best
+  assert step == 6
   assert float(best.value) == after['selected']['validation']
 
 
@@ -181,9 +189,30 @@ def test_is_resumed_bit_for_bit(finished, tmp_path):
   assert second['selected'] == result['selected']
 
 
+def test_a_signal_does_not_skip_a_validation(finished, tmp_path, monkeypatch):
+  """It arrives while the step is taken that is validated next."""
+  _, result = finished
+  advance = group_lib.Group.advance
+
+  def interrupting(self, step, batch):
+    if step == 11:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return advance(self, step, batch)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(group_lib.Group, 'advance', interrupting)
+    with pytest.raises(loop.Interrupted) as e:
+      loop.train_and_evaluate(numbering(), str(tmp_path))
+  assert e.value.step == 12
+  assert 12 in scalars(tmp_path, 'eval/set_accuracy')
+  second = loop.train_and_evaluate(numbering(), str(tmp_path))
+  assert second['selected'] == result['selected']
+  assert second['metrics'] == result['metrics']
+
+
 def test_two_seeds_select_for_themselves(finished, tmp_path):
   _, result = finished
-  both = loop.train_in_lockstep(
+  both = loop.train_seeds(
     [numbering(), numbering(seed=1)], [str(tmp_path / s) for s in 'ab']
   )
   assert both[0]['selected'] == result['selected']
@@ -204,25 +233,26 @@ def test_other_classes_than_the_checkpoints(finished, tmp_path):
   config['data'].update(num_classes=1, distinct_classes=1)
   path.write_text(json.dumps(config), 'utf-8')
   with pytest.raises(errors.UserError, match='of another model') as e:
-    reports.load_run(str(tmp_path / 'copy'))
-  assert '(4, 8)' in str(e.value) and '(3, 8)' in str(e.value)
+    loading.load_run(str(tmp_path / 'copy'))
+  assert 'float32 4 x 8' in str(e.value) and '3 x 8' in str(e.value)
 
 
 class TestDivergence:
   def poison(self, monkeypatch, first_bad):
-    batches = class_numbering.ClassNumbering.train_batches
     loss = class_numbering.ClassNumbering.loss
 
-    def marked(self, first_step):
-      for i, batch in enumerate(batches(self, first_step), first_step):
-        bad = np.full(len(batch['classes']), float(i >= first_bad), np.float32)
-        yield {**batch, 'bad': bad}
+    def marked(data, step, batch):
+      rows = len(batch['classes'])
+      bad = np.full(rows, float(step >= first_bad), np.float32)
+      return {**batch, 'bad': bad}
 
-    def poisoned(self, params, batch, key):
-      value, extra = loss(self, params, batch, key)
-      return value / (1 - batch['bad'][0]), extra
+    def poisoned(self, params, model_state, batch, key, *, iterations=None):
+      value, output = loss(
+        self, params, model_state, batch, key, iterations=iterations
+      )
+      return value / (1 - batch['bad'][0]), output
 
-    monkeypatch.setattr(class_numbering.ClassNumbering, 'train_batches', marked)
+    fakes.change_batches(monkeypatch, marked, of=class_numbering.NumberingData)
     monkeypatch.setattr(class_numbering.ClassNumbering, 'loss', poisoned)
 
   def test_the_best_before_it_is_tested(self, tmp_path, monkeypatch):
@@ -234,21 +264,18 @@ class TestDivergence:
     assert set(scalars(tmp_path, 'eval/set_accuracy')) == {4, 8}
 
   def test_is_seen_in_validation(self, tmp_path, monkeypatch):
-    metrics = class_numbering.ClassNumbering.metrics
+    evaluate = class_numbering.ClassNumbering.evaluate
 
-    def broken(self, params, batch, key, iterations=None):
-      found = metrics(self, params, batch, key, iterations)
+    def broken(self, variables, batch, key, **options):
+      found = evaluate(self, variables, batch, key, **options)
       return {**found, 'loss': found['loss'] * jnp.nan}
 
-    monkeypatch.setattr(class_numbering.ClassNumbering, 'metrics', broken)
-    monkeypatch.setattr(
-      class_numbering.ClassNumbering,
-      'loss',
-      lambda self, params, batch, key: (
-        sum(map(jnp.sum, jax.tree.leaves(params))),
-        {},
-      ),
-    )
+    def simple(self, params, model_state, batch, key, *, iterations=None):
+      value = sum(map(jnp.sum, jax.tree.leaves(params)))
+      return value, task_lib.LossOutput(model_state, {})
+
+    monkeypatch.setattr(class_numbering.ClassNumbering, 'evaluate', broken)
+    monkeypatch.setattr(class_numbering.ClassNumbering, 'loss', simple)
     result = loop.train_and_evaluate(numbering(), str(tmp_path))
     assert result['diverged'] and result['step'] == 4
     assert result['metrics'] == {} and result['selected']['step'] is None

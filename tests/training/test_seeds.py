@@ -1,4 +1,4 @@
-"""Seeds in lockstep: each run is what it would have been alone."""
+"""Vectorised seeds: each run is what it would have been alone."""
 
 import json
 import os
@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from idspn_jax import errors
-from idspn_jax.tasks import random_multisets
-from idspn_jax.training import lockstep
+from idspn_jax.runs import loading
 from idspn_jax.training import loop
-from idspn_jax.training import reports
+from idspn_jax.training import seeds as seeds_lib
+from tests.training import fakes
 
 ROOT = pathlib.Path(__file__).parents[2]
 SEEDS = (3, 0, 7)
@@ -28,9 +28,9 @@ def logged(workdir, name):
 
 
 def train(configs, directory):
-  """Trains in lockstep, a directory per seed."""
+  """Trains in one program, a directory per seed."""
   workdirs = [str(directory / f'seed{config.seed}') for config in configs]
-  return loop.train_in_lockstep(configs, workdirs)
+  return loop.train_seeds(configs, workdirs)
 
 
 @pytest.fixture(scope='module')
@@ -63,8 +63,8 @@ def assert_same_runs(results, directory, alone):
         for step, value in logged(other, name)
       }
     chex.assert_trees_all_close(
-      reports.load_run(str(own)).params,
-      reports.load_run(str(other)).params,
+      loading.load_run(str(own)).variables,
+      loading.load_run(str(other)).variables,
       atol=1e-4,
     )
     assert {p.name for p in own.iterdir()} == {p.name for p in other.iterdir()}
@@ -73,7 +73,7 @@ def assert_same_runs(results, directory, alone):
 def test_every_seed_is_as_if_alone(small, tmp_path, alone):
   results = train([small(seed=seed) for seed in SEEDS], tmp_path)
   assert [result['config']['seed'] for result in results] == list(SEEDS)
-  assert [result['seeds_in_lockstep'] for result in results] == [3, 3, 3]
+  assert [result['vectorized_seeds'] for result in results] == [3, 3, 3]
   assert_same_runs(results, tmp_path, alone)
   losses = {result['metrics']['loss'] for result in results}
   assert len(losses) == 3
@@ -84,31 +84,21 @@ def test_runs_part_and_meet(small, tmp_path, alone):
   train([small(seed=0, steps=4)], tmp_path)
   train([small(seed=seed, steps=2) for seed in (3, 7)], tmp_path)
   results = train([small(seed=seed) for seed in SEEDS], tmp_path)
-  assert [result['seeds_in_lockstep'] for result in results] == [2, 1, 2]
+  assert [result['vectorized_seeds'] for result in results] == [2, 1, 2]
   assert_same_runs(results, tmp_path, alone)
 
 
 def test_what_does_not_fit_is_halved(small, tmp_path, alone, monkeypatch):
-  monkeypatch.setattr(lockstep, 'memory_limit', lambda: 1)
+  monkeypatch.setattr(seeds_lib, 'memory_limit', lambda: 1)
   results = train([small(seed=seed) for seed in SEEDS], tmp_path)
-  assert [result['seeds_in_lockstep'] for result in results] == [1, 1, 1]
+  assert [result['vectorized_seeds'] for result in results] == [1, 1, 1]
   assert_same_runs(results, tmp_path, alone)
 
 
 def test_a_diverged_seed_does_not_disturb_the_others(
   small, tmp_path, alone, monkeypatch
 ):
-  batches = random_multisets.RandomMultisets.train_batches
-
-  def poisoned(self, first_step):
-    for i, batch in enumerate(batches(self, first_step)):
-      if self.config.seed == 0 and i + first_step >= 3:
-        batch = {'input': np.full_like(batch['input'], np.nan)}
-      yield batch
-
-  monkeypatch.setattr(
-    random_multisets.RandomMultisets, 'train_batches', poisoned
-  )
+  fakes.poison(monkeypatch, first_bad=3)
   first, lost, last = train([small(seed=seed) for seed in SEEDS], tmp_path)
   assert_same_runs([first, last], tmp_path, alone)
   assert not first['diverged'] and not last['diverged']
@@ -116,7 +106,7 @@ def test_a_diverged_seed_does_not_disturb_the_others(
   rows = logged(tmp_path / 'seed0', 'train/loss')
   assert [step for step, _ in rows] == [2, 4] and rows[-1][1] is None
   with pytest.raises(errors.UserError, match='no checkpoint yet'):
-    reports.load_run(str(tmp_path / 'seed0'))
+    loading.load_run(str(tmp_path / 'seed0'))
 
 
 def test_only_seeds_may_differ(small, tmp_path):
@@ -125,12 +115,12 @@ def test_only_seeds_may_differ(small, tmp_path):
   with pytest.raises(errors.UserError, match='steps: 6 -> 7'):
     train([small(), small(seed=1, steps=7)], tmp_path)
   with pytest.raises(errors.UserError, match='a directory each'):
-    loop.train_in_lockstep([small(), small(seed=1)], [str(tmp_path)] * 2)
+    loop.train_seeds([small(), small(seed=1)], [str(tmp_path)] * 2)
 
 
-class TestLockstep:
+class TestVectorizedSeeds:
   def test_several(self):
-    three = lockstep.Lockstep(3)
+    three = seeds_lib.VectorizedSeeds(3)
     trees = [{'a': np.full(2, i), 'k': jax.random.key(i)} for i in range(3)]
     joined = three.stack(trees)
     assert isinstance(joined['a'], np.ndarray) and joined['a'].shape == (3, 2)
@@ -141,13 +131,13 @@ class TestLockstep:
     np.testing.assert_array_equal(sums, [0, 2, 4])
 
   def test_one_is_left_alone(self):
-    one = lockstep.Lockstep(1)
+    one = seeds_lib.VectorizedSeeds(1)
     tree, function = {'a': 1}, abs
     assert one.stack([tree]) is tree and one.unstack(tree) == [tree]
     assert one.map(function) is function
 
   def test_there_is_memory(self):
-    assert lockstep.memory_limit() > 2**28
+    assert seeds_lib.memory_limit() > 2**28
 
 
 TWO_DEVICES = """
@@ -169,13 +159,13 @@ for seed in (0, 1):
   config.checkpoint_every = config.eval_every = 2
   configs.append(config)
 workdirs = [f'{sys.argv[1]}/together{i}' for i in range(2)]
-together = loop.train_in_lockstep(configs, workdirs)
+together = loop.train_seeds(configs, workdirs)
 alone = [
   loop.train_and_evaluate(config, f'{sys.argv[1]}/alone{i}')
   for i, config in enumerate(configs)
 ]
 for a, b in zip(together, alone):
-  assert (a['seeds_in_lockstep'], b['seeds_in_lockstep']) == (2, 1)
+  assert (a['vectorized_seeds'], b['vectorized_seeds']) == (2, 1)
   assert a['selected'] == b['selected'], (a, b)
   for name, value in a['metrics'].items():
     assert abs(value - b['metrics'][name]) < 1e-3, (name, a, b)

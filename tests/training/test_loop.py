@@ -12,11 +12,14 @@ import pytest
 
 import idspn_jax
 from idspn_jax import errors
-from idspn_jax.tasks import random_multisets
-from idspn_jax.training import checkpoints
+from idspn_jax.runs import checkpoints
+from idspn_jax.runs import loading
+from idspn_jax.runs import scalars
+from idspn_jax.studies import evaluations
+from idspn_jax.tasks import registry
 from idspn_jax.training import loop
-from idspn_jax.training import reports
 from idspn_jax.training import state as state_lib
+from tests.training import fakes
 
 
 def run(config, workdir):
@@ -66,6 +69,7 @@ class TestFinishedRun:
       'checkpoints',
       'config.json',
       'environment.json',
+      'lock',
       'result.json',
       'scalars.jsonl',
       'tensorboard',
@@ -112,8 +116,8 @@ class TestFinishedRun:
     second = run(small(steps=20), tmp_path)
     assert second['metrics'] == result['metrics']
     chex.assert_trees_all_equal(
-      reports.load_run(str(workdir)).params,
-      reports.load_run(str(tmp_path)).params,
+      loading.load_run(str(workdir)).variables,
+      loading.load_run(str(tmp_path)).variables,
     )
 
     def trained(path):
@@ -126,18 +130,19 @@ class TestFinishedRun:
     assert trained(tmp_path) == trained(workdir)
 
   def test_scalars_are_read_by_name(self, finished):
-    steps, values = reports.read_scalars(str(finished[0]), 'train/loss')
+    steps, values = scalars.read_scalars(str(finished[0]), 'train/loss')
     assert steps == list(range(2, 21, 2)) and np.isfinite(values).all()
-    assert reports.read_scalars(str(finished[0]), 'absent') == ([], [])
+    assert scalars.read_scalars(str(finished[0]), 'absent') == ([], [])
 
   def test_an_older_checkpoint_can_be_evaluated(self, finished):
-    table = reports.evaluate_at(reports.load_run(str(finished[0]), 16), [1, 3])
+    run = loading.load_run(str(finished[0]), 16)
+    table = evaluations.evaluate_at(run, [1, 3])
     assert table['step'] == 16 and table['trained_with_iterations'] == 3
     rows = [row for row in logged(finished[0]) if row['step'] == 16]
     (expected,) = (row['eval/loss'] for row in rows if 'eval/loss' in row)
     assert [row['iterations'] for row in table['rows']] == [1, 3]
     assert table['rows'][1]['loss'] == expected
-    assert '3*' in reports.format_table(table).splitlines()[2]
+    assert '3*' in evaluations.format_table(table).splitlines()[2]
 
   def test_a_run_from_before_a_setting_existed(self, finished, small, tmp_path):
     workdir, result = finished
@@ -146,7 +151,7 @@ class TestFinishedRun:
     config = json.loads((copy / 'config.json').read_text('utf-8'))
     del config['cooldown']
     (copy / 'config.json').write_text(json.dumps(config), 'utf-8')
-    assert reports.load_run(str(copy)).config.cooldown == 0.0
+    assert loading.load_run(str(copy)).config.cooldown == 0.0
     assert run(small(steps=20), copy)['metrics'] == result['metrics']
 
 
@@ -176,21 +181,20 @@ class TestRefusals:
 
   def test_a_checkpoint_of_other_shapes(self, finished, small):
     config = small(model__hidden_dim=8)
-    task = random_multisets.RandomMultisets(config)
-    like = state_lib.init_state(task, config)
+    like = state_lib.init_state(registry.build(config).task, config)
     with checkpoints.Checkpoints(str(finished[0])) as saved:
       with pytest.raises(errors.UserError) as e:
-        saved.restore(20, like)
+        saved.restore_newest(like)
     message = str(e.value)
     assert 'another model' in message and 'hidden/bias' in message
     assert '16' in message and '8' in message and '\n' not in message
 
   def test_a_checkpoint_of_another_structure(self, finished, small):
     config = small(model__pool='sum')
-    task = random_multisets.RandomMultisets(config)
+    like = state_lib.init_state(registry.build(config).task, config)
     with checkpoints.Checkpoints(str(finished[0])) as saved:
       with pytest.raises(errors.UserError, match='missing in this model'):
-        saved.restore(20, state_lib.init_state(task, config))
+        saved.restore_newest(like)
 
   def test_no_directory(self, small):
     assert '--workdir' in self.refused(small(), '')
@@ -204,26 +208,16 @@ class TestRefusals:
 
   def test_loading_what_is_not_there(self, finished, tmp_path):
     with pytest.raises(errors.UserError, match='holds no run'):
-      reports.load_run(str(tmp_path))
+      loading.load_run(str(tmp_path))
     with pytest.raises(errors.UserError, match=r'step 7.*\[16, 20\]'):
-      reports.load_run(str(finished[0]), 7)
+      loading.load_run(str(finished[0]), 7)
     with pytest.raises(errors.UserError, match='reads no data file'):
-      reports.load_run(str(finished[0]), None, 'sets.npz')
+      loading.load_run(str(finished[0]), None, 'sets.npz')
 
 
 class TestDivergence:
   def test_is_reported(self, small, tmp_path, monkeypatch, read_json):
-    batches = random_multisets.RandomMultisets.train_batches
-
-    def poisoned(self, first_step):
-      for i, batch in enumerate(batches(self, first_step)):
-        if i + first_step >= 5:
-          batch = {'input': np.full_like(batch['input'], np.nan)}
-        yield batch
-
-    monkeypatch.setattr(
-      random_multisets.RandomMultisets, 'train_batches', poisoned
-    )
+    streams = fakes.poison(monkeypatch, first_bad=5)
     result = run(small(steps=50), tmp_path)
     assert result['diverged'] is True and result['step'] == 6
     assert result['metrics'] == {}
@@ -231,6 +225,7 @@ class TestDivergence:
     last = logged(tmp_path)[-1]
     assert last['step'] == 6 and last['train/loss'] is None
     assert max(stored_steps(tmp_path)) == 4  # The last good one.
+    assert streams.opened == streams.closed == 1
 
   def test_a_huge_learning_rate_does_not_crash(self, small, tmp_path):
     result = run(
@@ -242,21 +237,12 @@ class TestDivergence:
 class TestStopping:
   @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
   def test_a_signal_saves_and_stops(self, number, small, tmp_path, monkeypatch):
-    batches = random_multisets.RandomMultisets.train_batches
-
-    def interrupting(self, first_step):
-      for i, batch in enumerate(batches(self, first_step)):
-        if i + first_step == 3:
-          os.kill(os.getpid(), number)
-        yield batch
-
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
-      patch.setattr(
-        random_multisets.RandomMultisets, 'train_batches', interrupting
-      )
+      streams = fakes.interrupt(patch, number, at=3)
       with pytest.raises(loop.Interrupted) as e:
         run(small(), tmp_path)
+    assert streams.opened == streams.closed == 1
     assert e.value.exit_code == 128 + number and e.value.step == 3
     assert signal.getsignal(number) is before
     assert stored_steps(tmp_path) == [3]
