@@ -14,7 +14,9 @@ def _integers(side, shape, ids):
   if ids.dtype == bool:
     ids = ids.astype(np.int8)
   if not jnp.issubdtype(ids.dtype, jnp.integer):
-    raise ValueError(f'The groups of the {side} need integers; got {ids.dtype}.')
+    raise ValueError(
+      f'The groups of the {side} need integers; got {ids.dtype}.'
+    )
   if ids.shape != shape:
     raise ValueError(
       f'The groups of the {side} need shape {shape} to fit the costs; got '

@@ -13,7 +13,7 @@ class Side(NamedTuple):
   """What is known of the rows, or of the columns, of a batch of problems.
 
   Attributes:
-    groups: any integers, `(..., N)`; None if there is one group.
+    groups: any integers, `(..., N)`; None if all are of group 0.
     mask: true for those that exist, `(..., N)`; None if all do.
   """
 

@@ -4,9 +4,9 @@ Sorting a set feature by feature applies one permutation per set and feature.
 This file represents such a permutation by its *ranks*: `ranks[..., i, c]` is
 the position that element `i` takes when feature `c` is sorted ascending. Two
 linear maps follow from it, `sort_by_ranks` and `unsort_by_ranks`; each is the
-transpose (and the inverse) of the other. They are one JAX primitive, so that
-forward and reverse mode of any order stay permutations: XLA's own rule for
-`jnp.sort` goes through a scatter, which is many times slower.
+transpose (and the inverse) of the other. `jax.lax.custom_linear_solve` says so
+to JAX, so that forward and reverse mode of any order stay permutations: the
+derivative of `jnp.sort` goes through a scatter, which is many times slower.
 """
 
 import functools
@@ -14,6 +14,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from idspn_jax.ops import shards
 from idspn_jax.ops import varying
 
 # Up to `_UNROLL` elements the n² comparisons are one fused loop; up to
@@ -24,6 +25,12 @@ _PAIRWISE = 256
 
 def _rank_dtype(n: int) -> jnp.dtype:
   return jnp.int8 if n <= 127 else jnp.int16 if n <= 32767 else jnp.int32
+
+
+def _largest(dtype):
+  if jnp.issubdtype(dtype, jnp.floating):
+    return jnp.inf
+  return jnp.iinfo(dtype).max
 
 
 def _count_below(x, block, first, dtype):
@@ -61,8 +68,8 @@ def ascending_ranks(x: jax.Array) -> jax.Array:
     blocks = -(-n // _UNROLL)
     padding = [(0, 0)] * x.ndim
     padding[-2] = (0, blocks * _UNROLL - n)
-    # NaN precedes nothing, so the padding is never counted.
-    padded = jnp.pad(x, padding, constant_values=jnp.nan)
+    # Behind every element and less than none, the padding is never counted.
+    padded = jnp.pad(x, padding, constant_values=_largest(x.dtype))
 
     def add_block(b, ranks):
       block = jax.lax.dynamic_slice_in_dim(
@@ -70,9 +77,12 @@ def ascending_ranks(x: jax.Array) -> jax.Array:
       )
       return ranks + _count_below(x, block, b * _UNROLL, dtype)
 
-    return jax.lax.fori_loop(0, blocks, add_block, jnp.zeros(x.shape, dtype))
+    none = varying.vary_like(jnp.zeros(x.shape, dtype), x)
+    return jax.lax.fori_loop(0, blocks, add_block, none)
   order = jnp.argsort(x, axis=-2, stable=True)
-  return jnp.argsort(order, axis=-2, stable=True).astype(dtype)
+  ranks = jnp.argsort(order, axis=-2, stable=True).astype(dtype)
+  # The type of what argsort returns does not say that it varies.
+  return varying.vary_like(ranks, x)
 
 
 def _unsort_impl(ranks, values):
@@ -118,7 +128,7 @@ def _permute(ranks, values, *, unsort):
   It traces `matvec` but never computes it.
   """
   # The solution's type follows `values` alone, so these vary as the ranks do.
-  values = varying.vary_like(values, ranks)
+  ranks, values = shards.shard_alike(ranks, varying.vary_like(values, ranks))
   solve, transpose_solve, matvec = (
     functools.partial(f, ranks)
     for f in (
@@ -144,7 +154,7 @@ def _check(ranks, values):
 
 
 def unsort_by_ranks(ranks: jax.Array, values: jax.Array) -> jax.Array:
-  """Hands the value of each sorted position to the element that sits there.
+  """Gives each element the value of its sorted position.
 
   `out[..., i, c] = values[..., ranks[..., i, c], c]`.
 
