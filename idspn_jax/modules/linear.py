@@ -6,6 +6,7 @@ weights and zero biases. The paper's numbers need the former.
 
 from collections.abc import Callable
 import math
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -25,7 +26,11 @@ def torch_uniform(fan_in: int) -> Callable[..., jax.Array]:
 
 
 def linear(
-  features: int, fan_in: int, init: str = 'torch', name: str | None = None
+  features: int,
+  fan_in: int,
+  init: str = 'torch',
+  name: str | None = None,
+  dtype: Any = None,
 ) -> nn.Dense:
   """Builds a dense layer.
 
@@ -34,6 +39,8 @@ def linear(
     fan_in: input size, which sets the scale of PyTorch's bias.
     init: 'torch' or 'flax'.
     name: the layer's name within its parent.
+    dtype: type to compute in and to return; None for that of the input and
+      the parameters, which stay float32.
 
   Returns:
     A `flax.linen.Dense`.
@@ -42,8 +49,14 @@ def linear(
     ValueError: if `init` is unknown.
   """
   if init == 'flax':
-    return nn.Dense(features, name=name)
+    return nn.Dense(features, dtype=dtype, name=name)
   if init != 'torch':
     raise ValueError(f'linear_init is {init!r}; choose one of {LINEAR_INITS}.')
   uniform = torch_uniform(fan_in)
-  return nn.Dense(features, kernel_init=uniform, bias_init=uniform, name=name)
+  return nn.Dense(
+    features,
+    dtype=dtype,
+    kernel_init=uniform,
+    bias_init=uniform,
+    name=name,
+  )

@@ -1,23 +1,65 @@
 """The set decoder: iDSPN and DSPN in one module."""
 
+from typing import Any
+import warnings
+
 from flax import linen as nn
 import jax
+from jax import custom_derivatives
 import jax.numpy as jnp
 
-from idspn_jax.modules import set_encoders
+from idspn_jax.modules import pure_module
 from idspn_jax.solvers import decode as decode_lib
 from idspn_jax.solvers import energy as energy_lib
 from idspn_jax.solvers import gradients
 from idspn_jax.solvers import inner_step
+from idspn_jax.solvers import option_checks
 from idspn_jax.solvers import per_set
 
 INITIAL_SETS = ('learned', 'normal', 'zeros', 'given')
+# What a call takes besides the latent vectors.
+OPTIONS = (
+  'initial_set',
+  'known_features',
+  'known_elements',
+  'iterations',
+  'fallbacks',
+)
+
+
+@jax.custom_jvp
+def _never_trained(initial_set):
+  """The same array; warns where its derivative, always zero, is taken."""
+  return initial_set
+
+
+def _never_trained_jvp(primals, tangents):
+  (initial_set,), (tangent,) = primals, tangents
+  if isinstance(tangent, custom_derivatives.SymbolicZero):
+    return initial_set, tangent
+  warnings.warn(
+    "initial_set='learned' gets no gradient from an implicit mode without a "
+    'regularizer, and stays as it was drawn. Set regularizer=0.1, or '
+    "gradient=Unrolled(), or take initial_set='zeros' or 'normal'.",
+    stacklevel=2,
+  )
+  return initial_set, tangent
+
+
+_never_trained.defjvp(_never_trained_jvp, symbolic_zeros=True)
 
 
 class SetDecoder(nn.Module):
   """Decodes vectors into multisets: `argmin_Y ‖g(Y) - z‖²` (Equation 7).
 
   With an implicit `gradient` this is iDSPN, with `Unrolled()` DSPN.
+
+  The encoder may be any Flax module, also one that shares submodules with
+  others, and may read any collections; derivatives reach all of them. It must
+  treat the sets of a batch each for itself and must not update a collection:
+  BatchNorm takes its running averages. Random streams are drawn from once per
+  `apply`: Dropout drops the same units in all inner steps, so that all of them
+  minimise one energy.
 
   Attributes:
     encoder: the set encoder g, a module from `(B, N, D)` to `(B, Z)`.
@@ -30,9 +72,12 @@ class SetDecoder(nn.Module):
     projection: maps sets to the feasible ones after each step, or None.
     project_initial_set: see `decode`.
     tolerance: see `decode`.
-    regularizer: weight of the pull toward `Y_0`; 0.1 in Section 4.2.
+    regularizer: weight of the pull toward `Y_0`; 0.1 in Section 4.2. An array
+      of shape `()`, for example `self.param(…)`, is differentiated too.
     initial_set: 'learned' (one set, shared), 'normal' (fresh noise for every
       example, from the 'initial_set' random stream), 'zeros' or 'given'.
+      A learned set needs a regularizer or `Unrolled()`; otherwise it gets no
+      gradient, and a warning says so when it is differentiated.
     initial_scale: standard deviation of a sampled or freshly learned `Y_0`.
   """
 
@@ -46,21 +91,39 @@ class SetDecoder(nn.Module):
   projection: per_set.Projection | None = None
   project_initial_set: bool | None = None
   tolerance: float | None = None
-  regularizer: float = 0.0
+  regularizer: float | jax.Array = 0.0
   initial_set: str = 'normal'
   initial_scale: float = 0.1
 
   def setup(self):
+    if not isinstance(self.encoder, nn.Module):
+      raise ValueError(
+        'encoder must be a flax.linen module such as SetEncoder(512, 512); got '
+        f'{self.encoder!r}. For a plain function use idspn_jax.decode.'
+      )
     if self.initial_set not in INITIAL_SETS:
       raise ValueError(
         f'initial_set is {self.initial_set!r}; choose one of {INITIAL_SETS}.'
       )
+    option_checks.integer('set_size', self.set_size, least=1)
+    option_checks.integer('set_dim', self.set_dim, least=1)
+    option_checks.number('initial_scale', self.initial_scale, positive=False)
+    if not self._regularizer_is_array():
+      option_checks.number('regularizer', self.regularizer, positive=False)
     if self.initial_set == 'learned':
       self.learned_set = self.param(
         'initial_set',
         nn.initializers.normal(self.initial_scale),
         (self.set_size, self.set_dim),
       )
+
+  def _regularizer_is_array(self):
+    weight = self.regularizer
+    if isinstance(weight, jax.Array) and weight.shape != ():
+      raise ValueError(
+        f'regularizer must be one number; got shape {weight.shape}.'
+      )
+    return isinstance(weight, jax.Array)
 
   def _start(self, z, given):
     shape = (z.shape[0], self.set_size, self.set_dim)
@@ -74,11 +137,24 @@ class SetDecoder(nn.Module):
     if self.initial_set == 'given':
       raise ValueError("initial_set='given' needs the argument initial_set.")
     if self.initial_set == 'learned':
-      return jnp.broadcast_to(self.learned_set[None], shape)
+      learned = self.learned_set
+      regularized = self._regularizer_is_array() or self.regularizer > 0
+      if isinstance(self.gradient, gradients.Implicit) and not regularized:
+        learned = _never_trained(learned)
+      return jnp.broadcast_to(learned[None], shape)
     if self.initial_set == 'zeros':
       return jnp.zeros(shape, z.dtype)
     noise = jax.random.normal(self.make_rng('initial_set'), shape, z.dtype)
     return self.initial_scale * noise
+
+  def _energy(self, encode):
+    """The energy, with `(variables, regularizer)` as its parameters."""
+    energy = energy_lib.squared_distance(lambda p, y: encode(p[0], y))
+    if self._regularizer_is_array():
+      return energy_lib.regularized(energy, lambda inputs: inputs.params[1])
+    if self.regularizer > 0:
+      return energy_lib.regularized(energy, self.regularizer)
+    return energy
 
   def solve(
     self,
@@ -89,50 +165,112 @@ class SetDecoder(nn.Module):
     known_elements: jax.Array | None = None,
     iterations: int | None = None,
     trajectory: bool = False,
+    fallbacks: jax.Array | None = None,
   ) -> decode_lib.Decoded:
-    """Decodes `z` and reports on the way; see `__call__` and `decode`."""
+    """Decodes `z` and reports on the way.
+
+    Args:
+      z: latent vectors, `(B, Z)`.
+      initial_set: `Y_0`, `(B, N, D)` or `(N, D)`, instead of the module's.
+      known_features: columns that are given, `(B, N, K)`.
+      known_elements: elements that are given, `(B, M, D)`.
+      iterations: T instead of the module's.
+      trajectory: report all `Y_t`, their energies and residuals.
+      fallbacks: zeros, `(B,)`; see `energy.Inputs`.
+
+    Returns:
+      A `Decoded`.
+
+    Raises:
+      ValueError: if shapes or settings do not fit; names the remedy.
+    """
+    z = jnp.asarray(z)
+    if z.ndim != 2:
+      raise ValueError(f'Latent vectors need z of shape (B, Z); got {z.shape}.')
     inputs = energy_lib.Inputs(
       params=None,
       z=z,
       initial_set=self._start(z, initial_set),
       known_features=known_features,
       known_elements=known_elements,
+      fallbacks=fallbacks,
     )
-    encoder, variables = self.encoder.unbind()
     if self.is_initializing():
       # Creates the encoder's parameters, by way of the energy itself.
       bound = energy_lib.squared_distance(lambda _, y: self.encoder(y))
       bound(inputs, inputs.initial_set)
-      encoder, variables = self.encoder.unbind()
-    energy = energy_lib.squared_distance(set_encoders.encode_with(encoder))
-    if self.regularizer:
-      energy = energy_lib.regularized(energy, self.regularizer)
-    return decode_lib.decode(
-      energy,
-      inputs._replace(params=variables['params']),
-      iterations=self.iterations if iterations is None else iterations,
-      optimizer=self.optimizer,
-      gradient=self.gradient,
-      grad_clip=self.grad_clip,
-      projection=self.projection,
-      project_initial_set=self.project_initial_set,
-      tolerance=self.tolerance,
-      trajectory=trajectory,
-    )
+    weight = self.regularizer if self._regularizer_is_array() else None
 
-  def __call__(self, z: jax.Array, **options) -> jax.Array:
-    """Decodes latent vectors into sets.
+    def decode(encode, variables):
+      return decode_lib.decode(
+        self._energy(encode),
+        inputs._replace(params=(variables, weight)),
+        iterations=self.iterations if iterations is None else iterations,
+        optimizer=self.optimizer,
+        gradient=self.gradient,
+        grad_clip=self.grad_clip,
+        projection=self.projection,
+        project_initial_set=self.project_initial_set,
+        tolerance=self.tolerance,
+        trajectory=trajectory,
+      )
+
+    return pure_module.with_pure_module(self.encoder, decode)
+
+  def __call__(
+    self,
+    z: jax.Array,
+    *,
+    initial_set: jax.Array | None = None,
+    known_features: jax.Array | None = None,
+    known_elements: jax.Array | None = None,
+    iterations: int | None = None,
+    fallbacks: jax.Array | None = None,
+    **unknown: Any,
+  ) -> jax.Array:
+    """Decodes latent vectors into sets, `(B, Z)` to `(B, N, D)`.
 
     Args:
       z: latent vectors, `(B, Z)`.
-      **options: `initial_set` `(B, N, D)` or `(N, D)`; `known_features`
-        `(B, N, K)`; `known_elements` `(B, M, D)`; `iterations` instead of the
-        module's.
+      initial_set: see `solve`, as the next ones.
+      known_features: columns that are given, `(B, N, K)`.
+      known_elements: elements that are given, `(B, M, D)`.
+      iterations: T instead of the module's.
+      fallbacks: zeros, `(B,)`; see `energy.Inputs`.
+      **unknown: refused.
 
     Returns:
       Sets, `(B, N, D)`.
 
     Raises:
-      ValueError: if shapes or settings do not fit; names the remedy.
+      ValueError: if shapes or settings do not fit, or an option is not known;
+        names the remedy.
     """
-    return self.solve(z, **options).set
+    refuse_options(unknown)
+    return self.solve(
+      z,
+      initial_set=initial_set,
+      known_features=known_features,
+      known_elements=known_elements,
+      iterations=iterations,
+      fallbacks=fallbacks,
+    ).set
+
+
+def refuse_options(options: dict[str, Any]) -> None:
+  """Refuses options that a call returning sets alone does not have.
+
+  Raises:
+    ValueError: if there are any; points to the method that has `trajectory`.
+  """
+  if 'trajectory' in options:
+    raise ValueError(
+      'A call returns the sets alone; for the trajectory use '
+      "apply(variables, z, trajectory=True, method='solve') of SetDecoder, or "
+      "method='decode' of SetAutoencoder."
+    )
+  if options:
+    raise ValueError(
+      f'Unknown options {", ".join(sorted(options))}; known are '
+      f'{", ".join(OPTIONS)}.'
+    )

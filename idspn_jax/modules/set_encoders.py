@@ -1,6 +1,7 @@
 """Set encoders g: an MLP on every element, then a pooling over elements."""
 
 import math
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -10,6 +11,7 @@ from idspn_jax.modules import linear
 from idspn_jax.ops import fspool
 from idspn_jax.ops import pairs
 from idspn_jax.ops import pooling
+from idspn_jax.solvers import option_checks
 
 POOLS = ('fs', 'rnfs', 'sum', 'mean', 'max', 'fs_autodiff')
 
@@ -40,8 +42,11 @@ class FSPool(nn.Module):
 
     Raises:
       ValueError: if a mask is given and the weights are for one size, the
-        sets have another size than the weights, or both attributes are set.
+        sets have another size than the weights, or both attributes are set, or
+        pieces are not a positive integer.
     """
+    if self.pieces is not None:
+      option_checks.integer('pieces', self.pieces, least=1)
     if self.autodiff and self.pieces is not None:
       raise ValueError(
         f'FSPool with pieces={self.pieces} has no slow derivative to compare '
@@ -56,6 +61,11 @@ class FSPool(nn.Module):
     # A stored weight keeps its rows; the pooling checks them against the sets.
     if self.has_variable('params', 'weight'):
       rows = self.get_variable('params', 'weight').shape[0]
+    if self.pieces is None and rows != x.shape[-2]:
+      raise ValueError(
+        f'FSPool weights are for sets of {rows} elements but the sets have '
+        f'{x.shape[-2]}; for sets of any size train with SetEncoder(pieces=…).'
+      )
     scale = 1.0 / math.sqrt(max(rows, 1))
     weight = self.param(
       'weight', nn.initializers.normal(scale), (rows, x.shape[-1])
@@ -78,6 +88,10 @@ class SetEncoder(nn.Module):
       its fast derivative, for comparison).
     pieces: see `FSPool`; None for sets of one size.
     linear_init: 'torch' or 'flax'.
+    dtype: type that the MLP computes in, for example `jnp.bfloat16`; None for
+      that of the input and the parameters. Parameters stay float32, and the
+      result is cast back to the input's type (at least float32) before it is
+      pooled.
   """
 
   hidden_dim: int
@@ -85,6 +99,7 @@ class SetEncoder(nn.Module):
   pool: str = 'fs'
   pieces: int | None = None
   linear_init: str = 'torch'
+  dtype: Any = None
 
   @nn.compact
   def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -98,20 +113,25 @@ class SetEncoder(nn.Module):
       Latent vectors.
 
     Raises:
-      ValueError: if the pool is unknown or the mask does not apply.
+      ValueError: if an attribute is wrong or the mask does not apply.
     """
+    option_checks.integer('hidden_dim', self.hidden_dim, least=1)
+    option_checks.integer('latent_dim', self.latent_dim, least=1)
     if self.pool not in POOLS:
       raise ValueError(f'pool is {self.pool!r}; choose one of {POOLS}.')
     if self.pool == 'rnfs':
       x = pairs.all_pairs(x)
       mask = None if mask is None else pairs.pair_mask(mask)
     init = self.linear_init
+    dtype = _compute_dtype(self.dtype)
     # As one matrix: XLA then forms the weights' gradients without copies.
-    shape = x.shape
+    shape, wide = x.shape, jnp.promote_types(x.dtype, jnp.float32)
     x = x.reshape(-1, shape[-1])
-    x = linear.linear(self.hidden_dim, shape[-1], init, 'hidden')(x)
+    x = linear.linear(self.hidden_dim, shape[-1], init, 'hidden', dtype)(x)
     x = nn.relu(x)
-    x = linear.linear(self.latent_dim, self.hidden_dim, init, 'output')(x)
+    fan_in = self.hidden_dim
+    x = linear.linear(self.latent_dim, fan_in, init, 'output', dtype)(x)
+    x = x if dtype is None else x.astype(wide)
     x = x.reshape(*shape[:-1], self.latent_dim)
     if self.pool in ('fs', 'rnfs', 'fs_autodiff'):
       autodiff = self.pool == 'fs_autodiff'
@@ -124,8 +144,30 @@ class SetEncoder(nn.Module):
     return pool(x, mask)
 
 
+def _compute_dtype(dtype):
+  if dtype is None:
+    return None
+  try:
+    dtype = jnp.dtype(dtype)
+  except TypeError:
+    pass
+  else:
+    if jnp.issubdtype(dtype, jnp.floating):
+      return dtype
+  raise ValueError(
+    f'dtype must be a floating-point type such as bfloat16; got {dtype!r}.'
+  )
+
+
 def encode_with(encoder: nn.Module):
-  """The pure function `g(params, sets)` of an encoder, for the solvers."""
+  """The pure function `g(params, sets)` of an unbound encoder.
+
+  Args:
+    encoder: a module whose only collection is 'params'.
+
+  Returns:
+    A function for `energy.squared_distance`.
+  """
 
   def encode(params, sets: jax.Array) -> jax.Array:
     return jnp.asarray(encoder.apply({'params': params}, sets))

@@ -3,13 +3,16 @@
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from idspn_jax.ops import clip
+from idspn_jax.ops import varying
 from idspn_jax.solvers import energy as energy_lib
 from idspn_jax.solvers import gradients
 from idspn_jax.solvers import implicit
 from idspn_jax.solvers import inner_loop
 from idspn_jax.solvers import inner_step
+from idspn_jax.solvers import option_checks
 from idspn_jax.solvers import per_set
 
 
@@ -19,6 +22,12 @@ class Decoded(NamedTuple):
   Attributes:
     set: `Y_T`, `(B, N, D)`.
     steps: inner steps that each set took, `(B,)`.
+    last_energy: the energy at `Y_{T-1}`, before each set's last step (at `Y_0`
+      if there was none), `(B,)`. Without derivative, as is the next.
+    last_residual: norm of the optimality condition there, `(B,)`. Under `jit`
+      both cost nothing if they are not used, and next to nothing if they are:
+      the last step takes the same gradient, unless `tolerance` is set or the
+      mode is `Unrolled`, where they cost one more.
     trajectory: `Y_0 … Y_T`, `(T + 1, B, N, D)`, or None if not asked for.
     energy: the energy along the trajectory, `(T + 1, B)`, or None.
     residual: norm of the optimality condition along it, `(T + 1, B)`, or None.
@@ -26,27 +35,59 @@ class Decoded(NamedTuple):
 
   set: jax.Array
   steps: jax.Array
+  last_energy: jax.Array
+  last_residual: jax.Array
   trajectory: jax.Array | None = None
   energy: jax.Array | None = None
   residual: jax.Array | None = None
 
 
-def _check(inputs, y, iterations, tolerance):
-  if y.ndim != 3 or inputs.z.ndim != 2 or y.shape[0] != inputs.z.shape[0]:
+def _check_shapes(inputs):
+  z, y = inputs.z, inputs.initial_set
+  if y.ndim != 3 or z.ndim != 2 or y.shape[0] != z.shape[0]:
     raise ValueError(
       'decode needs z of shape (B, Z) and initial sets (B, N, D); got '
-      f'{inputs.z.shape} and {y.shape}.'
+      f'{z.shape} and {y.shape}.'
     )
-  if (
-    isinstance(iterations, bool)
-    or not isinstance(iterations, int)
-    or (iterations < 0)
+  for name, array in (('z', z), ('initial sets', y)):
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+      raise ValueError(
+        f'decode needs {name} of a floating-point type; got {array.dtype}.'
+      )
+  batch, size, dim = y.shape
+  columns = inputs.known_features
+  if columns is not None:
+    if columns.ndim != 3 or columns.shape[:2] != (batch, size):
+      raise ValueError(
+        f'known_features need shape ({batch}, {size}, K); got {columns.shape}.'
+      )
+    dim += columns.shape[2]
+  rows = inputs.known_elements
+  if rows is not None and (
+    rows.ndim != 3 or (rows.shape[0], rows.shape[2]) != (batch, dim)
   ):
     raise ValueError(
-      f'iterations must be an integer of at least 0; got {iterations!r}.'
+      f'known_elements need shape ({batch}, M, {dim}), with the columns of '
+      f'known features if there are any; got {rows.shape}.'
     )
-  if tolerance is not None and not tolerance >= 0:
-    raise ValueError(f'tolerance must not be negative; got {tolerance}.')
+  flags = inputs.fallbacks
+  if flags is not None and flags.shape != (batch,):
+    raise ValueError(f'fallbacks need shape ({batch},); got {flags.shape}.')
+
+
+def _placed(inputs):
+  """All inputs on the devices that any of them is on.
+
+  As a whole, and once: a derivative by an input that is the same on all
+  devices is then summed over them at the very end, not in every step.
+  """
+  rows = [row for row in inputs[1:] if row is not None]
+  split = [row for row in rows if jax.typeof(row).sharding.spec[0] is not None]
+  if split:
+    rows = energy_lib.Inputs(None, *inputs[1:])
+    rows = per_set.placed_like(rows, split[0])
+    inputs = rows._replace(params=inputs.params)
+  return varying.vary_like(inputs, inputs)
 
 
 def decode(
@@ -65,7 +106,8 @@ def decode(
   """Minimises an energy over sets, differentiable in all of `inputs`.
 
   Derivatives reach only what is in `inputs`; an energy must not close over
-  arrays that are to be differentiated.
+  arrays that are to be differentiated. Inside `jax.shard_map` every input may
+  vary over mesh axes or not; the sets vary over all axes that any input does.
 
   Args:
     energy: `energy(inputs, y)`, one number per set.
@@ -85,14 +127,21 @@ def decode(
     A `Decoded`.
 
   Raises:
-    ValueError: if shapes or settings do not fit, or if the gradient mode does
-      not apply to projected problems; names the remedy.
+    ValueError: if shapes or settings do not fit, if the energy does not give
+      one number per set, or if the gradient mode does not apply to projected
+      problems; names the remedy.
   """
-  y = inputs.initial_set
-  _check(inputs, y, iterations, tolerance)
+  _check_shapes(inputs)
+  iterations = option_checks.integer('iterations', iterations, 0)
+  if tolerance is not None:
+    tolerance = option_checks.number('tolerance', tolerance, positive=False)
   gradients.check_applies(gradient, projection is not None)
   implicit_mode = isinstance(gradient, gradients.Implicit)
+  energy = energy_lib.checked(energy)
   step = inner_step.make_step(energy, optimizer, grad_clip, projection)
+  optimality = inner_step.residual(energy, projection)
+  inputs = _placed(inputs)
+  y = inputs.initial_set
   if project_initial_set is None:
     project_initial_set = implicit_mode
   if projection is not None and project_initial_set:
@@ -113,16 +162,15 @@ def decode(
     )
 
   if implicit_mode:
-    optimality = inner_step.residual(energy, projection)
     run = implicit.differentiate(solve, optimality, gradient, y, inputs)
   else:
     run = solve(y, inputs)
-  if not trajectory:
-    return Decoded(run.final, run.steps)
-  optimality = inner_step.residual(energy, projection)
 
-  def measure(y):
+  def measure(inputs, y):
     return energy(inputs, y), clip.set_norm(optimality(y, inputs))
 
-  energies, residuals = jax.lax.map(measure, run.trajectory)
-  return Decoded(run.final, run.steps, run.trajectory, energies, residuals)
+  last = measure(*jax.lax.stop_gradient((inputs, run.penultimate)))
+  if not trajectory:
+    return Decoded(run.final, run.steps, *last)
+  along = jax.lax.map(lambda y: measure(inputs, y), run.trajectory)
+  return Decoded(run.final, run.steps, *last, run.trajectory, *along)

@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from idspn_jax.ops import varying
+from idspn_jax.solvers import option_checks
+
 
 class Inputs(NamedTuple):
   """What an energy depends on besides the set itself.
@@ -26,6 +29,8 @@ class Inputs(NamedTuple):
     initial_set: `Y₀`, `(B, N, D)`, toward which `regularized` pulls.
     known_features: columns that are given, `(B, N, K)`, or None.
     known_elements: elements that are given, `(B, M, D)`, or None.
+    fallbacks: zeros, `(B,)`, or None. No energy reads them; their gradient is
+      1 for the sets whose linear solve failed and 0 for the others.
   """
 
   params: Any
@@ -33,6 +38,7 @@ class Inputs(NamedTuple):
   initial_set: jax.Array
   known_features: jax.Array | None = None
   known_elements: jax.Array | None = None
+  fallbacks: jax.Array | None = None
 
 
 Encode = Callable[[Any, jax.Array], jax.Array]
@@ -68,7 +74,9 @@ def squared_distance(encode: Encode) -> Energy:
   return energy
 
 
-def regularized(energy: Energy, weight: float = 0.1) -> Energy:
+def regularized(
+  energy: Energy, weight: float | Callable[[Inputs], jax.Array] = 0.1
+) -> Energy:
   """Adds `weight · ½ mean_{n,d} (Y - Y₀)²` to an energy (Section 3).
 
   It is the only way for a learned `Y₀` to receive a gradient when the argmin
@@ -76,20 +84,78 @@ def regularized(energy: Energy, weight: float = 0.1) -> Energy:
 
   Args:
     energy: any energy.
-    weight: 0.1 in the paper's Section 4.2.
+    weight: 0.1 in the paper's Section 4.2; or a function of the inputs, for
+      a learned weight, for example `lambda inputs: inputs.params['weight']`.
 
   Returns:
     An energy, `(B,)`.
+
+  Raises:
+    ValueError: if the weight is negative, not finite, or traced.
   """
+  if not callable(weight):
+    option_checks.number('regularizer', weight, positive=False)
 
   def with_regularizer(inputs, y):
+    w = weight(inputs) if callable(weight) else weight
     pull = jnp.mean(jnp.square(y - inputs.initial_set), axis=(-2, -1))
-    return energy(inputs, y) + weight * 0.5 * pull
+    return energy(inputs, y) + w * 0.5 * pull
 
   return with_regularizer
 
 
-def energy_gradient(energy: Energy) -> Callable[[Inputs, jax.Array], jax.Array]:
-  """Returns `∇_Y L`, set by set, `(B, N, D)`."""
-  gradient = jax.grad(lambda y, inputs: jnp.sum(energy(inputs, y)))
-  return lambda inputs, y: gradient(y, inputs)
+def checked(energy: Energy) -> Energy:
+  """Wraps an energy so that a wrong result is refused when it is traced.
+
+  Args:
+    energy: any energy.
+
+  Returns:
+    The same energy.
+
+  Raises:
+    ValueError: from the energy returned, if the result is not one real number
+      per set, or differs between devices where the inputs do not.
+  """
+
+  def with_checks(inputs, y):
+    value = energy(inputs, y)
+    shape, dtype = jnp.shape(value), jnp.result_type(value)
+    if shape != y.shape[:1] or not jnp.issubdtype(dtype, jnp.floating):
+      raise ValueError(
+        f'An energy must return one real number per set, shape {y.shape[:1]}; '
+        f'got shape {shape} of {dtype}. Sum or average over all axes but the '
+        'first.'
+      )
+    if varying.vary_like(y, value) is not y:
+      raise ValueError(
+        'The energy varies over mesh axes of jax.shard_map that its inputs do '
+        'not vary over; pass the arrays that it closes over in inputs.params.'
+      )
+    return value
+
+  return with_checks
+
+
+def energy_gradient(
+  energy: Energy, *, with_energy: bool = False
+) -> Callable[[Inputs, jax.Array], Any]:
+  """Returns the function `∇_Y L` of `(inputs, y)`, set by set.
+
+  Args:
+    energy: any energy.
+    with_energy: return the energies too.
+
+  Returns:
+    A function that returns `(B, N, D)`, or that and energies `(B,)`.
+  """
+
+  def total(y, inputs):
+    energies = energy(inputs, y)
+    return jnp.sum(energies), energies
+
+  def gradient(inputs, y):
+    g, energies = jax.grad(total, has_aux=True)(y, inputs)
+    return (g, energies) if with_energy else g
+
+  return gradient

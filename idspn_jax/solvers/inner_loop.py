@@ -107,10 +107,16 @@ def run(
     active=jnp.ones((batch,), bool),
   )
   if tolerance is None:
-    body = _fixed_body(step, inputs)
+    advance = _fixed_body(step, inputs)
   else:
     optimality = inner_step.residual(energy, projection)
-    body = _stopping_body(step, optimality, tolerance, inputs)
+    advance = _stopping_body(step, optimality, tolerance, inputs)
+  # On several devices a loop needs the same types before and after a step.
+  carry = per_set.placed_like(carry, y)
+
+  def body(carry):
+    return per_set.placed_like(advance(carry), y)
+
   path = None
   if iterations == 0:
     path = y[None] if trajectory else None
