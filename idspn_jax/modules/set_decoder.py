@@ -17,6 +17,14 @@ from idspn_jax.solvers import option_checks
 from idspn_jax.solvers import per_set
 
 INITIAL_SETS = ('learned', 'normal', 'zeros', 'given')
+# What a call takes besides the latent vectors.
+OPTIONS = (
+  'initial_set',
+  'known_features',
+  'known_elements',
+  'iterations',
+  'fallbacks',
+)
 
 
 @jax.custom_jvp
@@ -263,6 +271,6 @@ def refuse_options(options: dict[str, Any]) -> None:
     )
   if options:
     raise ValueError(
-      f'Unknown options {", ".join(sorted(options))}; known are initial_set, '
-      'known_features, known_elements, iterations and fallbacks.'
+      f'Unknown options {", ".join(sorted(options))}; known are '
+      f'{", ".join(OPTIONS)}.'
     )

@@ -137,7 +137,25 @@ def checked(energy: Energy) -> Energy:
   return with_checks
 
 
-def energy_gradient(energy: Energy) -> Callable[[Inputs, jax.Array], jax.Array]:
-  """Returns `∇_Y L`, set by set, `(B, N, D)`."""
-  gradient = jax.grad(lambda y, inputs: jnp.sum(energy(inputs, y)))
-  return lambda inputs, y: gradient(y, inputs)
+def energy_gradient(
+  energy: Energy, *, with_energy: bool = False
+) -> Callable[[Inputs, jax.Array], Any]:
+  """Returns the function `∇_Y L` of `(inputs, y)`, set by set.
+
+  Args:
+    energy: any energy.
+    with_energy: return the energies too.
+
+  Returns:
+    A function that returns `(B, N, D)`, or that and energies `(B,)`.
+  """
+
+  def total(y, inputs):
+    energies = energy(inputs, y)
+    return jnp.sum(energies), energies
+
+  def gradient(inputs, y):
+    g, energies = jax.grad(total, has_aux=True)(y, inputs)
+    return (g, energies) if with_energy else g
+
+  return gradient
