@@ -26,6 +26,9 @@ class Inputs(NamedTuple):
     initial_set: `Y₀`, `(B, N, D)`, toward which `regularized` pulls.
     known_features: columns that are given, `(B, N, K)`, or None.
     known_elements: elements that are given, `(B, M, D)`, or None.
+    fallbacks: zeros `(B,)`, or None. Their *gradient* is 1 for each set whose
+      implicit solve fell back to the Jacobian-free answer, 0 for others,
+      whatever the loss; a set decoded twice counts twice.
   """
 
   params: Any
@@ -33,6 +36,7 @@ class Inputs(NamedTuple):
   initial_set: jax.Array
   known_features: jax.Array | None = None
   known_elements: jax.Array | None = None
+  fallbacks: jax.Array | None = None
 
 
 Encode = Callable[[Any, jax.Array], jax.Array]
