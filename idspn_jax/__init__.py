@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING
 __version__ = '0.1.0'
 
 _HOMES = {
+  'ArrayData': 'idspn_jax.tasks.data',
   'BacktrackingLineSearch': 'idspn_jax.solvers.inner_step',
   'ConjugateGradient': 'idspn_jax.solvers.gradients',
+  'Data': 'idspn_jax.tasks.data',
   'Decoded': 'idspn_jax.solvers.decode',
   'Dense': 'idspn_jax.solvers.gradients',
+  'Experiment': 'idspn_jax.tasks.task',
   'FSPool': 'idspn_jax.modules.set_encoders',
   'GMRES': 'idspn_jax.solvers.gradients',
   'GradientDescent': 'idspn_jax.solvers.inner_step',
   'Inputs': 'idspn_jax.solvers.energy',
   'JacobianFree': 'idspn_jax.solvers.gradients',
+  'LossOutput': 'idspn_jax.tasks.task',
   'Matching': 'idspn_jax.ops.assignment',
   'Neumann': 'idspn_jax.solvers.gradients',
   'NormalConjugateGradient': 'idspn_jax.solvers.gradients',
@@ -31,16 +35,24 @@ _HOMES = {
   'SetAutoencoder': 'idspn_jax.modules.autoencoder',
   'SetDecoder': 'idspn_jax.modules.set_decoder',
   'SetEncoder': 'idspn_jax.modules.set_encoders',
+  'Task': 'idspn_jax.tasks.task',
   'Unrolled': 'idspn_jax.solvers.gradients',
   'chamfer_loss': 'idspn_jax.losses.set_losses',
   'decode': 'idspn_jax.solvers.decode',
+  'default_config': 'idspn_jax.runs.config',
+  'evaluate_at': 'idspn_jax.studies.evaluations',
   'fspool': 'idspn_jax.ops.fspool',
   'hungarian_loss': 'idspn_jax.losses.set_losses',
+  'load_run': 'idspn_jax.runs.loading',
   'match': 'idspn_jax.ops.assignment',
+  'predict': 'idspn_jax.studies.predictions',
   'project_simplex': 'idspn_jax.ops.simplex',
+  'register_task': 'idspn_jax.tasks.registry',
   'regularized': 'idspn_jax.solvers.energy',
   'sinkhorn_loss': 'idspn_jax.losses.set_losses',
   'squared_distance': 'idspn_jax.solvers.energy',
+  'train_and_evaluate': 'idspn_jax.training.loop',
+  'train_seeds': 'idspn_jax.training.loop',
   'with_presence': 'idspn_jax.data.set_files',
 }
 
@@ -60,6 +72,8 @@ if TYPE_CHECKING:
   from idspn_jax.ops.assignment import match as match
   from idspn_jax.ops.fspool import fspool as fspool
   from idspn_jax.ops.simplex import project_simplex as project_simplex
+  from idspn_jax.runs.config import default_config as default_config
+  from idspn_jax.runs.loading import load_run as load_run
   from idspn_jax.solvers.decode import Decoded as Decoded
   from idspn_jax.solvers.decode import decode as decode
   from idspn_jax.solvers.energy import Inputs as Inputs
@@ -85,6 +99,16 @@ if TYPE_CHECKING:
   from idspn_jax.solvers.projected_gradient import (
     ProjectedGradient as ProjectedGradient,
   )
+  from idspn_jax.studies.evaluations import evaluate_at as evaluate_at
+  from idspn_jax.studies.predictions import predict as predict
+  from idspn_jax.tasks.data import ArrayData as ArrayData
+  from idspn_jax.tasks.data import Data as Data
+  from idspn_jax.tasks.registry import register_task as register_task
+  from idspn_jax.tasks.task import Experiment as Experiment
+  from idspn_jax.tasks.task import LossOutput as LossOutput
+  from idspn_jax.tasks.task import Task as Task
+  from idspn_jax.training.loop import train_and_evaluate as train_and_evaluate
+  from idspn_jax.training.loop import train_seeds as train_seeds
 else:
 
   def __getattr__(name):

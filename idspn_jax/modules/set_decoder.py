@@ -8,6 +8,7 @@ import jax
 from jax import custom_derivatives
 import jax.numpy as jnp
 
+from idspn_jax.modules import batch_noise
 from idspn_jax.modules import pure_module
 from idspn_jax.solvers import decode as decode_lib
 from idspn_jax.solvers import energy as energy_lib
@@ -79,6 +80,8 @@ class SetDecoder(nn.Module):
       A learned set needs a regularizer or `Unrolled()`; otherwise it gets no
       gradient, and a warning says so when it is differentiated.
     initial_scale: standard deviation of a sampled or freshly learned `Y_0`.
+    axis_name: the axis of `jax.pmap` over which batches are divided, so that
+      sampled sets are those of the whole batch; None elsewhere.
   """
 
   encoder: nn.Module
@@ -94,6 +97,7 @@ class SetDecoder(nn.Module):
   regularizer: float | jax.Array = 0.0
   initial_set: str = 'normal'
   initial_scale: float = 0.1
+  axis_name: str | None = None
 
   def setup(self):
     if not isinstance(self.encoder, nn.Module):
@@ -144,7 +148,9 @@ class SetDecoder(nn.Module):
       return jnp.broadcast_to(learned[None], shape)
     if self.initial_set == 'zeros':
       return jnp.zeros(shape, z.dtype)
-    noise = jax.random.normal(self.make_rng('initial_set'), shape, z.dtype)
+    noise = batch_noise.normal_rows(
+      self.make_rng('initial_set'), shape, z.dtype, self.axis_name
+    )
     return self.initial_scale * noise
 
   def _energy(self, encode):

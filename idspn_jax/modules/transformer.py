@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from idspn_jax.modules import batch_noise
 from idspn_jax.modules import linear
 
 POSITIONS = ('none', 'sinusoidal', 'random')
@@ -73,6 +74,7 @@ class SetTransformer(nn.Module):
       numbers α and β, noise from the 'positions' random stream.
     layers: encoder layers, and decoder layers.
     heads: attention heads.
+    axis_name: the axis of `jax.pmap` over which batches are divided, or None.
   """
 
   hidden_dim: int
@@ -80,12 +82,15 @@ class SetTransformer(nn.Module):
   positions: str = 'none'
   layers: int = 2
   heads: int = 8
+  axis_name: str | None = None
 
   def _noise(self, shape, dtype):
     zeros = nn.initializers.zeros
     shift = self.param('noise_mean', zeros, ())
     scale = self.param('noise_log_scale', zeros, ())
-    noise = jax.random.normal(self.make_rng('positions'), shape, dtype)
+    noise = batch_noise.normal_rows(
+      self.make_rng('positions'), shape, dtype, self.axis_name
+    )
     return shift + jnp.exp(scale) * noise
 
   def _attend(self, name, x, memory):

@@ -19,6 +19,7 @@ from idspn_jax.metrics import numbering_errors
 from idspn_jax.metrics import set_accuracy
 from idspn_jax.tasks import autoencoding
 from idspn_jax.tasks import data as data_lib
+from idspn_jax.tasks import model
 from idspn_jax.tasks import numbering_models
 from idspn_jax.tasks import task
 
@@ -76,7 +77,10 @@ class ClassNumbering(task.Task):
     """Builds the model; see `Task`."""
     super().__init__(config)
     self.model = numbering_models.build_model(
-      config.model_name, config.model, config.data.set_size
+      config.model_name,
+      config.model,
+      config.data.set_size,
+      model.axis_name_of(config),
     )
     self.iterates = config.model_name in numbering_models.DECODERS
     if self.iterates:
