@@ -132,6 +132,7 @@ class SetDecoder(nn.Module):
   def _start(self, z, given):
     shape = (z.shape[0], self.set_size, self.set_dim)
     if given is not None:
+      given = jnp.asarray(given)
       if given.shape not in (shape, shape[1:]):
         raise ValueError(
           f'The initial set needs shape {shape} or {shape[1:]}; got '

@@ -14,6 +14,7 @@ import numpy as np
 
 from idspn_jax.modules import batch_noise
 from idspn_jax.modules import linear
+from idspn_jax.solvers import option_checks
 
 POSITIONS = ('none', 'sinusoidal', 'random')
 _EPSILON = 1e-5  # PyTorch's default for layer normalisation.
@@ -104,8 +105,16 @@ class SetTransformer(nn.Module):
     """Maps sets `(B, N, D)` to logits `(B, N, features)`.
 
     Raises:
-      ValueError: if `positions` is unknown.
+      ValueError: if `positions` is unknown, a size is not a positive integer,
+        or the heads do not divide the width.
     """
+    for name in ('hidden_dim', 'features', 'layers', 'heads'):
+      option_checks.integer(name, getattr(self, name), least=1)
+    if self.hidden_dim % self.heads:
+      raise ValueError(
+        f'hidden_dim must be a multiple of heads; got {self.hidden_dim} and '
+        f'{self.heads}.'
+      )
     if self.positions not in POSITIONS:
       raise ValueError(
         f'positions is {self.positions!r}; choose one of {POSITIONS}.'

@@ -142,7 +142,9 @@ def decode(
   optimality = inner_step.residual(energy, projection)
   inputs = _placed(inputs)
   y = inputs.initial_set
-  if project_initial_set is None:
+  if project_initial_set is not None:
+    option_checks.flag('project_initial_set', project_initial_set)
+  else:
     project_initial_set = implicit_mode
   if projection is not None and project_initial_set:
     y = projection(y)
