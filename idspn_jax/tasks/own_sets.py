@@ -83,8 +83,11 @@ class OwnSets(autoencoding.SetAutoencoding):
       'size_error': jnp.where(finite, error, jnp.inf),
     }
     if self.kind == 'npz':
-      offset = (matched - target)[..., :-1] * batch['scale'][:, None]
-      distance = jnp.linalg.norm(offset, axis=-1)
+      # In units of the largest scale, whose square may exceed float32.
+      unit = jnp.max(batch['scale'], axis=-1, keepdims=True)
+      relative = batch['scale'] / unit
+      offset = (matched - target)[..., :-1] * relative[:, None]
+      distance = unit * jnp.linalg.norm(offset, axis=-1)
       out['distance'] = over_elements(distance, jnp.inf)
       return out
     offset = (matched - target)[..., clevr_features.COORDINATES]
