@@ -63,7 +63,7 @@ def main(argv):
   output = _OUTPUT.value or evaluations.default_output(run)
   output = files.local_path(output, '--output')
   # Before anything is computed.
-  files.make_directory(output, '--output')
+  evaluations.check_output(output, given=bool(_OUTPUT.value))
   table = evaluations.evaluate_at(run, counts)
   print(evaluations.format_table(table))
   for path in evaluations.save(run, table, output, _FIGURES.value):

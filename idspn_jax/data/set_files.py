@@ -1,5 +1,6 @@
 """A user's own multisets from files, and their split into train and test."""
 
+from collections.abc import Sequence
 import hashlib
 import os
 import reprlib
@@ -34,9 +35,10 @@ class SetFile(NamedTuple):
   feature_names: tuple[str, ...] | None
 
 
-def _read_arrays(path, file):
-  """The arrays `sets` and `sizes` of an open .npz file, unchecked."""
-  remedy = 'write it again with np.savez(path, sets=..., sizes=...)'
+def _arrays(path, file, names):
+  """The named arrays of an open .npz file, unchecked."""
+  written = ', '.join(f'{name}=...' for name in names)
+  remedy = f'write it again with np.savez(path, {written})'
   # Damaged archives fail in a dozen ways, in zipfile, zlib and NumPy alike.
   try:
     stored = np.load(file, allow_pickle=False)
@@ -47,7 +49,7 @@ def _read_arrays(path, file):
   if not isinstance(stored, np.lib.npyio.NpzFile):
     raise ValueError(f'{path}: one bare array, not an .npz file; {remedy}.')
   arrays = []
-  for name in ('sets', 'sizes'):
+  for name in names:
     if name not in stored.files:
       found = reprlib.repr(stored.files)
       raise ValueError(
@@ -61,6 +63,47 @@ def _read_arrays(path, file):
         f'({type(error).__name__}); {remedy}.'
       ) from error
   return arrays
+
+
+def read_arrays(
+  path: str | os.PathLike[str], names: Sequence[str]
+) -> list[np.ndarray]:
+  """Reads arrays of an `.npz` file as they are stored.
+
+  Args:
+    path: the file.
+    names: of the arrays.
+
+  Returns:
+    The arrays, in the order of `names`.
+
+  Raises:
+    ValueError: if the file cannot be read or lacks an array; one line that
+      names the file and the remedy.
+  """
+  path = local_paths.local_path(path)
+  _check_file(path)
+  if path.suffix.lower() != '.npz':
+    raise ValueError(
+      f'{path}: unknown extension {path.suffix!r}; give an .npz file with '
+      f'{", ".join(names)}.'
+    )
+  try:
+    with open(path, 'rb') as file:
+      return _arrays(path, file, names)
+  except OSError as error:
+    raise ValueError(
+      f'{path}: cannot be read ({error.strerror}); check its permissions.'
+    ) from error
+
+
+def _check_file(path):
+  if not os.path.exists(path):
+    raise ValueError(f'{path}: no such file; check the path.')
+  if os.path.isdir(path):
+    raise ValueError(f'{path}: a directory, not a file; check the path.')
+  if os.path.getsize(path) == 0:
+    raise ValueError(f'{path}: the file is empty (0 bytes); write it again.')
 
 
 def _check_sizes(path, sizes, shape):
@@ -135,13 +178,7 @@ def _refuse(path, sets, wrong, why):
 
 
 def _load_npz(path):
-  try:
-    with open(path, 'rb') as file:
-      sets, sizes = _read_arrays(path, file)
-  except OSError as error:
-    raise ValueError(
-      f'{path}: cannot be read ({error.strerror}); check its permissions.'
-    ) from error
+  sets, sizes = read_arrays(path, ('sets', 'sizes'))
   _check_numbers(path, sets)
   _check_sizes(path, sizes, sets.shape)
   sizes = sizes.astype(np.int64)
@@ -173,12 +210,7 @@ def load_set_file(path: str | os.PathLike[str]) -> SetFile:
       f'{path}: unknown extension {suffix!r}; give an .npz file of sets or a '
       '.json file of CLEVR scenes.'
     )
-  if not os.path.exists(path):
-    raise ValueError(f'{path}: no such file; check the path.')
-  if os.path.isdir(path):
-    raise ValueError(f'{path}: a directory, not a file; check the path.')
-  if os.path.getsize(path) == 0:
-    raise ValueError(f'{path}: the file is empty (0 bytes); write it again.')
+  _check_file(path)
   if KINDS[suffix] == 'npz':
     return _load_npz(path)
   sets = clevr_scenes.load_scenes(path)

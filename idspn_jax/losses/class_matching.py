@@ -5,6 +5,7 @@ import jax
 from idspn_jax.losses import set_losses
 from idspn_jax.ops import assignment
 from idspn_jax.ops import cost_matrix
+from idspn_jax.ops import precision
 
 COSTS = {
   'l2': cost_matrix.l2_cost,
@@ -26,7 +27,7 @@ def class_matched_loss(
   Args:
     prediction: `(B, N, D)`; logits for 'cross_entropy'.
     target: one-hot rows, `(B, N, D)`.
-    classes: class of every element, `(B, N)`, integers from 0.
+    classes: class of every element, `(B, N)`, any integers.
     cost: 'l2' (unsquared distance, for iDSPN and DSPN) or 'cross_entropy' (for
       the baselines).
     method: see `assignment.match`.
@@ -39,8 +40,11 @@ def class_matched_loss(
   """
   if cost not in COSTS:
     raise ValueError(f'cost is {cost!r}; choose one of {tuple(COSTS)}.')
-  costs = COSTS[cost](prediction, target)
+  costs = COSTS[cost](
+    precision.at_least_float32(prediction), precision.at_least_float32(target)
+  )
   matching = assignment.match(
     costs, method=method, row_groups=classes, column_groups=classes
   )
-  return set_losses.matched_loss(costs, matching), matching
+  loss = set_losses.matched_loss(costs, matching)
+  return precision.as_inputs(loss, prediction, target), matching

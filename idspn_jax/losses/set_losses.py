@@ -1,12 +1,16 @@
 """Losses between predicted and target sets, one number per set."""
 
 from collections.abc import Callable
+import functools
 
 import jax
 import jax.numpy as jnp
 
+from idspn_jax.losses import transport
 from idspn_jax.ops import assignment
 from idspn_jax.ops import cost_matrix
+from idspn_jax.ops import precision
+from idspn_jax.ops import shards
 
 PairwiseCost = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -15,8 +19,9 @@ def _existing(sets, mask):
   """Zeros in place of missing elements, and the mask; all exist if None.
 
   Selecting before the cost is computed keeps whatever padding holds, NaN
-  included, out of the gradients too.
+  included, out of the gradients too. Half precisions become float32.
   """
+  sets = precision.at_least_float32(sets)
   if mask is None:
     return sets, jnp.ones(sets.shape[:-1], bool)
   if mask.shape != sets.shape[:-1]:
@@ -39,9 +44,10 @@ def matched_loss(cost: jax.Array, matching: assignment.Matching) -> jax.Array:
     Losses, `(...,)`; zero where nothing is matched, NaN where a cost was not
     finite.
   """
-  matched = assignment.gather_costs(cost, matching)
+  matched = assignment.gather_costs(precision.at_least_float32(cost), matching)
   count = jnp.sum(matching.columns >= 0, axis=-1)
-  return jnp.sum(matched, -1) / jnp.maximum(count, 1).astype(cost.dtype)
+  loss = jnp.sum(matched, -1) / jnp.maximum(count, 1).astype(matched.dtype)
+  return precision.as_inputs(loss, cost)
 
 
 def hungarian_loss(
@@ -69,11 +75,12 @@ def hungarian_loss(
   Raises:
     ValueError: if shapes or masks do not fit.
   """
-  prediction, _ = _existing(prediction, prediction_mask)
-  target, _ = _existing(target, target_mask)
-  costs = cost(prediction, target)
+  rows, _ = _existing(prediction, prediction_mask)
+  columns, _ = _existing(target, target_mask)
+  costs = cost(rows, columns)
   matching = assignment.match(costs, prediction_mask, target_mask, method)
-  return matched_loss(costs, matching)
+  loss = matched_loss(costs, matching)
+  return precision.as_inputs(loss, prediction, target)
 
 
 def chamfer_loss(
@@ -101,21 +108,24 @@ def chamfer_loss(
   Raises:
     ValueError: if shapes or masks do not fit.
   """
+  dtypes = prediction, target
   prediction, rows = _existing(prediction, prediction_mask)
   target, columns = _existing(target, target_mask)
   costs = cost(prediction, target)
   if 0 in costs.shape[-2:]:
-    return jnp.zeros(costs.shape[:-2], costs.dtype)
+    loss = jnp.zeros(costs.shape[:-2], costs.dtype)
+    return precision.as_inputs(loss, *dtypes)
   both = rows[..., :, None] & columns[..., None, :]
   costs = jnp.where(both, costs, jnp.inf)
 
-  def mean_of_nearest(axis, there):
+  def mean_of_nearest(axis, mask):
     nearest = jnp.min(costs, axis=axis)
     nearest = jnp.where(jnp.any(both, axis=axis), nearest, 0.0)
-    count = jnp.maximum(jnp.sum(there, -1), 1).astype(costs.dtype)
+    count = jnp.maximum(jnp.sum(mask, -1), 1).astype(costs.dtype)
     return jnp.sum(nearest, -1) / count
 
-  return mean_of_nearest(-1, rows) + mean_of_nearest(-2, columns)
+  loss = mean_of_nearest(-1, rows) + mean_of_nearest(-2, columns)
+  return precision.as_inputs(loss, *dtypes)
 
 
 def sinkhorn_loss(
@@ -147,29 +157,36 @@ def sinkhorn_loss(
   Raises:
     ValueError: if shapes or masks do not fit.
   """
-  # Here, because ott-jax is slow to import and only this loss needs it.
-  from ott.geometry import geometry
-  from ott.problems.linear import linear_problem
-  from ott.solvers.linear import sinkhorn
-
+  dtypes = prediction, target
   prediction, rows = _existing(prediction, prediction_mask)
   target, columns = _existing(target, target_mask)
   costs = cost_matrix.smooth_l1_cost(prediction, target)
 
-  def mass(there):
-    there = there.astype(costs.dtype)
-    return there / jnp.maximum(jnp.sum(there, -1, keepdims=True), 1.0)
-
-  def one(cost, a, b):
-    problem = linear_problem.LinearProblem(
-      geometry.Geometry(cost_matrix=cost, epsilon=epsilon), a=a, b=b
-    )
-    solver = sinkhorn.Sinkhorn(max_iterations=max_iterations)
-    plan = solver(problem).matrix
-    return jnp.sum(jax.lax.stop_gradient(plan) * cost)
+  def mass(mask):
+    mask = mask.astype(costs.dtype)
+    return mask / jnp.maximum(jnp.sum(mask, -1, keepdims=True), 1.0)
 
   both = rows[..., :, None] & columns[..., None, :]
   finite = jnp.all(jnp.isfinite(costs) | ~both, axis=(-2, -1))
   costs = jnp.where(both & finite[:, None, None], costs, 0.0)
-  losses = jax.vmap(one)(costs, mass(rows), mass(columns))
-  return losses + jnp.where(finite, 0.0, jnp.nan)
+  plans = _plans(
+    jax.lax.stop_gradient(costs),
+    mass(rows),
+    mass(columns),
+    epsilon=epsilon,
+    max_iterations=max_iterations,
+  )
+  losses = jnp.sum(plans * costs, axis=(-2, -1))
+  losses += jnp.where(finite, 0.0, jnp.nan)
+  return precision.as_inputs(losses, *dtypes)
+
+
+@functools.partial(jax.jit, static_argnames=('epsilon', 'max_iterations'))
+def _plans(costs, row_mass, column_mass, **options):
+  return shards.map_shards(
+    functools.partial(transport.transport_plans, **options),
+    costs,
+    row_mass,
+    column_mass,
+    core_rank=2,
+  )

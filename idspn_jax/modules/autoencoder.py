@@ -37,11 +37,33 @@ class SetAutoencoder(nn.Module):
 
     Returns:
       A `Decoded`.
+
+    Raises:
+      ValueError: if the input is missing, or known features are given too.
     """
     if self.condition_on_input:
+      if x is None or 'known_features' in options:
+        raise ValueError(
+          'With condition_on_input the input x is needed and is the known '
+          'features; give x, and not known_features.'
+        )
       options['known_features'] = x
     return self.decoder.solve(z, **options)
 
   def __call__(self, x: jax.Array, **options) -> jax.Array:
-    """Reconstructs sets, `(B, N, D_in)` to `(B, N, D)`."""
+    """Reconstructs sets, `(B, N, D_in)` to `(B, N, D)`.
+
+    Args:
+      x: input sets.
+      **options: as in `SetDecoder.__call__`.
+
+    Returns:
+      Sets.
+
+    Raises:
+      ValueError: if shapes or options do not fit; names the remedy.
+    """
+    set_decoder.refuse_options(
+      {k: v for k, v in options.items() if k not in set_decoder.OPTIONS}
+    )
     return self.decode(self.encode(x), x, **options).set

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from idspn_jax.modules import linear
+from idspn_jax.solvers import option_checks
 
 
 class EquivariantLayer(nn.Module):
@@ -41,6 +42,12 @@ class EquivariantDeepSets(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps sets `(B, N, D)` to logits `(B, N, features)`."""
+    """Maps sets `(B, N, D)` to logits `(B, N, features)`.
+
+    Raises:
+      ValueError: if a size is not a positive integer.
+    """
+    option_checks.integer('hidden_dim', self.hidden_dim, least=1)
+    option_checks.integer('features', self.features, least=1)
     x = nn.relu(EquivariantLayer(self.hidden_dim, name='first')(x))
     return EquivariantLayer(self.features, name='second')(x)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from idspn_jax.modules import linear
+from idspn_jax.solvers import option_checks
 
 
 def _cell(hidden_dim, dtype, name):
@@ -44,7 +45,13 @@ class BidirectionalLSTM(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps lists `(B, N, D)` to logits `(B, N, features)`."""
+    """Maps lists `(B, N, D)` to logits `(B, N, features)`.
+
+    Raises:
+      ValueError: if a size is not a positive integer.
+    """
+    for name in ('hidden_dim', 'features', 'layers'):
+      option_checks.integer(name, getattr(self, name), least=1)
     x = linear.linear(self.hidden_dim, x.shape[-1], name='input')(x)
     for i in range(self.layers):
       forward = nn.RNN(_cell(self.hidden_dim, x.dtype, f'forward_{i}'))

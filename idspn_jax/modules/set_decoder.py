@@ -8,6 +8,7 @@ import jax
 from jax import custom_derivatives
 import jax.numpy as jnp
 
+from idspn_jax.modules import batch_noise
 from idspn_jax.modules import pure_module
 from idspn_jax.solvers import decode as decode_lib
 from idspn_jax.solvers import energy as energy_lib
@@ -17,6 +18,14 @@ from idspn_jax.solvers import option_checks
 from idspn_jax.solvers import per_set
 
 INITIAL_SETS = ('learned', 'normal', 'zeros', 'given')
+# What a call takes besides the latent vectors.
+OPTIONS = (
+  'initial_set',
+  'known_features',
+  'known_elements',
+  'iterations',
+  'fallbacks',
+)
 
 
 @jax.custom_jvp
@@ -71,6 +80,8 @@ class SetDecoder(nn.Module):
       A learned set needs a regularizer or `Unrolled()`; otherwise it gets no
       gradient, and a warning says so when it is differentiated.
     initial_scale: standard deviation of a sampled or freshly learned `Y_0`.
+    axis_name: the axis of `jax.pmap` over which batches are divided, so that
+      sampled sets are those of the whole batch; None elsewhere.
   """
 
   encoder: nn.Module
@@ -86,6 +97,7 @@ class SetDecoder(nn.Module):
   regularizer: float | jax.Array = 0.0
   initial_set: str = 'normal'
   initial_scale: float = 0.1
+  axis_name: str | None = None
 
   def setup(self):
     if not isinstance(self.encoder, nn.Module):
@@ -120,6 +132,7 @@ class SetDecoder(nn.Module):
   def _start(self, z, given):
     shape = (z.shape[0], self.set_size, self.set_dim)
     if given is not None:
+      given = jnp.asarray(given)
       if given.shape not in (shape, shape[1:]):
         raise ValueError(
           f'The initial set needs shape {shape} or {shape[1:]}; got '
@@ -136,7 +149,9 @@ class SetDecoder(nn.Module):
       return jnp.broadcast_to(learned[None], shape)
     if self.initial_set == 'zeros':
       return jnp.zeros(shape, z.dtype)
-    noise = jax.random.normal(self.make_rng('initial_set'), shape, z.dtype)
+    noise = batch_noise.normal_rows(
+      self.make_rng('initial_set'), shape, z.dtype, self.axis_name
+    )
     return self.initial_scale * noise
 
   def _energy(self, encode):
@@ -263,6 +278,6 @@ def refuse_options(options: dict[str, Any]) -> None:
     )
   if options:
     raise ValueError(
-      f'Unknown options {", ".join(sorted(options))}; known are initial_set, '
-      'known_features, known_elements, iterations and fallbacks.'
+      f'Unknown options {", ".join(sorted(options))}; known are '
+      f'{", ".join(OPTIONS)}.'
     )

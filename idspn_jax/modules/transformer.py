@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from idspn_jax.modules import batch_noise
 from idspn_jax.modules import linear
+from idspn_jax.solvers import option_checks
 
 POSITIONS = ('none', 'sinusoidal', 'random')
 _EPSILON = 1e-5  # PyTorch's default for layer normalisation.
@@ -73,6 +75,7 @@ class SetTransformer(nn.Module):
       numbers α and β, noise from the 'positions' random stream.
     layers: encoder layers, and decoder layers.
     heads: attention heads.
+    axis_name: the axis of `jax.pmap` over which batches are divided, or None.
   """
 
   hidden_dim: int
@@ -80,12 +83,15 @@ class SetTransformer(nn.Module):
   positions: str = 'none'
   layers: int = 2
   heads: int = 8
+  axis_name: str | None = None
 
   def _noise(self, shape, dtype):
     zeros = nn.initializers.zeros
     shift = self.param('noise_mean', zeros, ())
     scale = self.param('noise_log_scale', zeros, ())
-    noise = jax.random.normal(self.make_rng('positions'), shape, dtype)
+    noise = batch_noise.normal_rows(
+      self.make_rng('positions'), shape, dtype, self.axis_name
+    )
     return shift + jnp.exp(scale) * noise
 
   def _attend(self, name, x, memory):
@@ -99,8 +105,16 @@ class SetTransformer(nn.Module):
     """Maps sets `(B, N, D)` to logits `(B, N, features)`.
 
     Raises:
-      ValueError: if `positions` is unknown.
+      ValueError: if `positions` is unknown, a size is not a positive integer,
+        or the heads do not divide the width.
     """
+    for name in ('hidden_dim', 'features', 'layers', 'heads'):
+      option_checks.integer(name, getattr(self, name), least=1)
+    if self.hidden_dim % self.heads:
+      raise ValueError(
+        f'hidden_dim must be a multiple of heads; got {self.hidden_dim} and '
+        f'{self.heads}.'
+      )
     if self.positions not in POSITIONS:
       raise ValueError(
         f'positions is {self.positions!r}; choose one of {POSITIONS}.'

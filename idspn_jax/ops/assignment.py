@@ -5,12 +5,16 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
-import scipy.optimize
+
+from idspn_jax.ops import group_ids
+from idspn_jax.ops import host_matching
+from idspn_jax.ops import hungarian
+from idspn_jax.ops import shards
+from idspn_jax.ops import varying
 
 METHODS = ('auto', 'scipy', 'optax', 'lapx')
-# Largest size at which a GPU's own solver beats a trip to the host.
+# Largest size that a GPU solves itself rather than by a call of the host; an
+# estimate, not measured on a GPU.
 _ON_DEVICE = 16
 
 
@@ -27,91 +31,61 @@ class Matching(NamedTuple):
   valid: jax.Array
 
 
-def _solve_groups(cost, rows, columns, out):
-  """Solves `(B, N, M)` group by group into `out`; -1 marks what is missing."""
-  # Sorted by group, the problems of each set are blocks on its diagonal.
-  by_row, by_column = np.argsort(rows, -1), np.argsort(columns, -1)
-  cost = np.take_along_axis(cost, by_row[:, :, None], 1)
-  cost = np.take_along_axis(cost, by_column[:, None, :], 2)
-  rows = np.take_along_axis(rows, by_row, 1)
-  columns = np.take_along_axis(columns, by_column, 1)
-  for b in range(len(cost)):
-    groups = range(max(rows[b, 0], 0), rows[b, -1] + 1)
-    row_ends = np.searchsorted(rows[b], [*groups, rows[b, -1] + 1])
-    column_ends = np.searchsorted(columns[b], [*groups, rows[b, -1] + 1])
-    for g in range(len(groups)):
-      r, c = row_ends[g], column_ends[g]
-      block = cost[b, r : row_ends[g + 1], c : column_ends[g + 1]]
-      if block.size:
-        i, j = scipy.optimize.linear_sum_assignment(block)
-        out[b, by_row[b, r + i]] = by_column[b, c + j]
+def _allowed(rows, columns):
+  """Which rows and columns may be matched, `(..., N, M)`; None if all may."""
+  parts = []
+  if rows.groups is not None:
+    parts.append(rows.groups[..., :, None] == columns.groups[..., None, :])
+  if rows.mask is not None:
+    parts.append(rows.mask[..., :, None])
+  if columns.mask is not None:
+    parts.append(columns.mask[..., None, :])
+  return functools.reduce(jnp.logical_and, parts) if parts else None
 
 
-def _solve_whole(costs, use_lapx):
-  if use_lapx:
-    import lap  # Installed by the optional package lapx.
-
-    return zip(
-      *lap.lapjvh_batch(costs, extend_cost=True, return_cost=False), strict=True
-    )
-  return map(scipy.optimize.linear_sum_assignment, costs)
-
-
-def _match_on_host(cost, rows, columns, *, use_lapx):
-  """Solves batches `(..., N, M)` with groups `(..., N)` and `(..., M)`."""
-  cost, rows, columns = (np.asarray(a) for a in (cost, rows, columns))
-  *batch, n, m = cost.shape
-  if min(n, m) == 0:
-    return np.full((*batch, n), -1, np.int32)
-  cost = cost.reshape(-1, n, m)
-  rows, columns = rows.reshape(-1, n), columns.reshape(-1, m)
-  out = np.full((cost.shape[0], n), -1, np.int32)
-  if not (rows.any() or columns.any()):
-    for o, (i, j) in zip(out, _solve_whole(cost, use_lapx), strict=True):
-      o[i] = j
+def _solve_on_device(cost, allowed):
+  """Columns of one problem's rows, `(N, M)` to `(N,)`; -1 where none."""
+  n, m = cost.shape
+  # Scaled to [0, 1], so that a forbidden pair costs more than any matching of
+  # allowed ones whatever the size of the costs. Halves do not overflow.
+  cost = 0.5 * cost
+  least = jnp.min(cost, where=allowed, initial=jnp.inf)
+  most = jnp.max(cost, where=allowed, initial=-jnp.inf)
+  cost = (cost - least) / jnp.where(most > least, most - least, 1.0)
+  cost = jnp.where(allowed, cost, min(n, m) + 1.0)
+  if n <= m:
+    columns = hungarian.solve(cost)
   else:
-    _solve_groups(cost, rows, columns, out)
-  return out.reshape(*batch, n)
-
-
-def _callback(cost, rows, columns, *, use_lapx=False):
-  return jax.pure_callback(
-    functools.partial(_match_on_host, use_lapx=use_lapx),
-    jax.ShapeDtypeStruct(cost.shape[:-1], jnp.int32),
-    cost,
-    rows,
-    columns,
-    vmap_method='broadcast_all',
-  )
+    rows = hungarian.solve(cost.T)
+    columns = jnp.full((n,), -1).at[rows].set(jnp.arange(m))
+  matched = allowed[jnp.arange(n), columns] & (columns >= 0)
+  return jnp.where(matched, columns, -1).astype(jnp.int32)
 
 
 def _match_on_device(cost, rows, columns):
-  """As the host's, by optax's Hungarian algorithm, for `(..., N, M)`."""
-  n, m = cost.shape[-2:]
-  if min(n, m) == 0:
+  """As the host's, by a Hungarian algorithm in JAX, for `(..., N, M)`."""
+  if 0 in cost.shape[-2:]:
     return jnp.full(cost.shape[:-1], -1, jnp.int32)
-
-  def solve(cost, rows, columns):
-    both = (rows[:, None] == columns[None, :]) & (rows[:, None] >= 0)
-    # Scaled to [0, 1], so that a forbidden pair costs more than any matching
-    # of allowed ones whatever the size of the costs.
-    least = jnp.min(cost, where=both, initial=jnp.inf)
-    most = jnp.max(cost, where=both, initial=-jnp.inf)
-    cost = (cost - least) / jnp.where(most > least, most - least, 1.0)
-    forbidden = min(n, m) + 1.0
-    i, j = optax.assignment.hungarian_algorithm(
-      jnp.where(both, cost, forbidden)
-    )
-    j = jnp.where(both[i, j], j, -1).astype(jnp.int32)
-    return jnp.full((n,), -1, jnp.int32).at[i].set(j)
-
+  allowed = _allowed(rows, columns)
+  if allowed is None:
+    allowed = jnp.ones(cost.shape[-2:], bool)
+  solve = _solve_on_device
   for _ in cost.shape[:-2]:
     solve = jax.vmap(solve)
-  return solve(cost, rows, columns)
+  return solve(
+    cost.astype(jnp.promote_types(cost.dtype, jnp.float32)),
+    jnp.broadcast_to(allowed, cost.shape),
+  )
+
+
+def _match_on_host(cost, rows, columns, *, use_lapx=False):
+  columns = host_matching.call_host(cost, rows, columns, use_lapx=use_lapx)
+  # The type of a callback's result says that it varies over no mesh axis.
+  return varying.vary_like(columns, cost)
 
 
 def _auto(cost, rows, columns):
-  if jax.device_count() > 1:
+  if jax.device_count() > 1 or not host_matching.is_reachable():
     # A host callback would gather a sharded batch onto one device.
     return _match_on_device(cost, rows, columns)
   small = max(cost.shape[-2:]) <= _ON_DEVICE
@@ -119,24 +93,48 @@ def _auto(cost, rows, columns):
     cost,
     rows,
     columns,
-    cpu=_callback,
-    cuda=_match_on_device if small else _callback,
+    cpu=_match_on_host,
+    cuda=_match_on_device if small else _match_on_host,
     default=_match_on_device,
   )
 
 
-def _groups(name, shape, mask, groups):
-  """Group per element, -1 for missing ones."""
-  for given in (mask, groups):
-    if given is not None and given.shape != shape:
-      raise ValueError(
-        f'The mask and groups of the {name} need shape {shape} to fit the '
-        f'costs; got {given.shape}.'
-      )
-  if groups is None:
-    groups = jnp.zeros(shape, jnp.int32)
-  groups = groups.astype(jnp.int32)
-  return groups if mask is None else jnp.where(mask.astype(bool), groups, -1)
+_SOLVERS = {
+  'auto': _auto,
+  'scipy': _match_on_host,
+  'lapx': functools.partial(_match_on_host, use_lapx=True),
+  'optax': _match_on_device,
+}
+
+
+# Compiled, because a callback takes sharded arrays in compiled code only.
+@functools.partial(jax.jit, static_argnames='method')
+def _match(cost, rows, columns, *, method):
+  if jnp.issubdtype(cost.dtype, jnp.floating):
+    cost = cost.astype(jnp.promote_types(cost.dtype, jnp.float32))
+  allowed = _allowed(rows, columns)
+  finite = jnp.isfinite(cost)
+  if allowed is not None:
+    cost = jnp.where(allowed, cost, 0)
+    finite |= ~allowed
+  valid = jnp.all(finite, axis=(-2, -1))
+  cost = jnp.where(valid[..., None, None], cost, 0)
+  rows, columns = varying.vary_like((rows, columns), cost)
+  assigned = shards.map_shards(
+    _SOLVERS[method], cost, rows, columns, core_rank=2
+  )
+  return Matching(jnp.where(valid[..., None], assigned, -1), valid)
+
+
+def _as_mask(name, shape, mask):
+  if mask is None:
+    return None
+  if mask.shape != shape:
+    raise ValueError(
+      f'The mask of the {name} needs shape {shape} to fit the costs; got '
+      f'{mask.shape}.'
+    )
+  return mask.astype(bool)
 
 
 def match(
@@ -160,10 +158,16 @@ def match(
       groups, are ignored.
     row_mask: true for rows that exist, `(..., N)`; all exist if None.
     column_mask: true for columns that exist, `(..., M)`; all exist if None.
-    method: 'scipy' and 'lapx' (an optional package) solve on the host, 'optax'
-      on the device; 'auto' picks by platform and size.
-    row_groups: a group for every row, `(..., N)`, integers from 0; one group
-      if None.
+    method: 'scipy' and 'lapx' (an optional package) solve on the host. 'optax'
+      solves on the device and finds what
+      `optax.assignment.hungarian_algorithm` finds, faster and also inside
+      `jax.shard_map`. 'auto' takes the host on a CPU and, for sizes above 16,
+      on a single GPU (an estimate, not measured on a GPU), otherwise the
+      device; it needs no CPU platform beside the accelerator.
+    row_groups: a group for every row, `(..., N)`, any integers (negative or
+      sparse ones too: only equality counts); group 0 for all if None. NumPy's
+      64-bit integers keep their value here, but `jax.jit` cuts its arguments
+      to 32 bits unless `jax_enable_x64` is set.
     column_groups: a group for every column, `(..., M)`, likewise.
 
   Returns:
@@ -171,7 +175,9 @@ def match(
     that no loss can rest on an arbitrary permutation.
 
   Raises:
-    ValueError: if the method is unknown or masks or groups do not fit.
+    ValueError: if the method is unknown, masks or groups do not fit, groups
+      are no integers, or 'scipy' or 'lapx' is asked for where JAX has no CPU
+      platform to call the host with.
     ImportError: if 'lapx' is asked for and not installed.
   """
   if method not in METHODS:
@@ -182,29 +188,15 @@ def match(
     raise ValueError(f'Costs need shape (..., N, M); got {cost.shape}.')
   if method == 'lapx':
     import lap  # noqa: F401  Fails here, not inside the callback.
-  cost = jax.lax.stop_gradient(cost)
   *batch, n, m = cost.shape
-  rows = _groups('rows', (*batch, n), row_mask, row_groups)
-  columns = _groups('columns', (*batch, m), column_mask, column_groups)
-  finite = jnp.isfinite(cost)
-  if any(
-    given is not None
-    for given in (row_mask, column_mask, row_groups, column_groups)
-  ):
-    both = rows[..., :, None] == columns[..., None, :]
-    both &= rows[..., :, None] >= 0
-    cost = jnp.where(both, cost, 0.0)
-    finite |= ~both
-  valid = jnp.all(finite, axis=(-2, -1))
-  cost = jnp.where(valid[..., None, None], cost, 0.0)
-  solvers = {
-    'auto': _auto,
-    'scipy': _callback,
-    'lapx': functools.partial(_callback, use_lapx=True),
-    'optax': _match_on_device,
-  }
-  assigned = solvers[method](cost, rows, columns)
-  return Matching(jnp.where(valid[..., None], assigned, -1), valid)
+  row_groups, column_groups = group_ids.comparable(
+    row_groups, column_groups, (*batch, n), (*batch, m)
+  )
+  rows = host_matching.Side(row_groups, _as_mask('rows', (*batch, n), row_mask))
+  columns = host_matching.Side(
+    column_groups, _as_mask('columns', (*batch, m), column_mask)
+  )
+  return _match(jax.lax.stop_gradient(cost), rows, columns, method=method)
 
 
 def gather_matched(values: jax.Array, matching: Matching) -> jax.Array:

@@ -3,10 +3,22 @@
 import jax
 import jax.numpy as jnp
 
+from idspn_jax.ops import precision
+from idspn_jax.ops import roots
+
+
+def _norm(x, **kwargs):
+  square = jnp.square(precision.at_least_float32(x))
+  return roots.safe_sqrt(jnp.sum(square, axis=(-2, -1), **kwargs))
+
 
 def set_norm(x: jax.Array) -> jax.Array:
-  """Returns the L2 norm of every set, `(B, N, D)` to `(B,)`."""
-  return jnp.sqrt(jnp.sum(jnp.square(x), axis=(-2, -1)))
+  """Returns the L2 norm of every set, `(B, N, D)` to `(B,)`.
+
+  Its derivatives at a set of zeros are zero. Half precisions are computed in
+  float32 and the result is rounded to them.
+  """
+  return precision.as_inputs(_norm(x), x)
 
 
 def clip_per_set(gradient: jax.Array, max_norm: float) -> jax.Array:
@@ -28,8 +40,6 @@ def clip_per_set(gradient: jax.Array, max_norm: float) -> jax.Array:
   """
   if not max_norm > 0:
     raise ValueError(f'grad_clip needs a positive norm; got {max_norm}.')
-  square = jnp.sum(jnp.square(gradient), axis=(-2, -1), keepdims=True)
-  # A safe square root: the derivative at a zero gradient is 0, not NaN.
-  positive = square > 0
-  norm = jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0)), 0.0)
-  return gradient * jnp.clip(max_norm / (norm + 1e-6), 0.0, 1.0)
+  norm = _norm(gradient, keepdims=True)
+  factor = jnp.clip(max_norm / (norm + 1e-6), 0.0, 1.0)
+  return precision.as_inputs(gradient * factor, gradient)

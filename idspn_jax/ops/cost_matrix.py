@@ -3,6 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+from idspn_jax.ops import precision
+from idspn_jax.ops import roots
+
 
 def _pairs(prediction, target):
   if prediction.shape[:-2] != target.shape[:-2] or (
@@ -12,7 +15,10 @@ def _pairs(prediction, target):
       'Costs need sets (..., N, D) and (..., M, D) with equal batch and D; '
       f'got {prediction.shape} and {target.shape}.'
     )
-  return prediction[..., :, None, :], target[..., None, :, :]
+  return (
+    precision.at_least_float32(prediction)[..., :, None, :],
+    precision.at_least_float32(target)[..., None, :, :],
+  )
 
 
 def smooth_l1(difference: jax.Array, beta: float = 1.0) -> jax.Array:
@@ -28,6 +34,9 @@ def smooth_l1_cost(
 ) -> jax.Array:
   """Smooth L1 distance, averaged over features (Sections 4.2 and 4.3).
 
+  Here as in the other costs, half precisions are computed in float32 and the
+  result is rounded to them.
+
   Args:
     prediction: `(..., N, D)`.
     target: `(..., M, D)`.
@@ -40,25 +49,25 @@ def smooth_l1_cost(
     ValueError: if batch or feature sizes differ.
   """
   a, b = _pairs(prediction, target)
-  return jnp.mean(smooth_l1(a - b, beta), axis=-1)
+  cost = jnp.mean(smooth_l1(a - b, beta), axis=-1)
+  return precision.as_inputs(cost, prediction, target)
 
 
 def squared_cost(prediction: jax.Array, target: jax.Array) -> jax.Array:
   """Squared L2 distance, averaged over features; see `smooth_l1_cost`."""
   a, b = _pairs(prediction, target)
-  return jnp.mean(jnp.square(a - b), axis=-1)
+  cost = jnp.mean(jnp.square(a - b), axis=-1)
+  return precision.as_inputs(cost, prediction, target)
 
 
 def l2_cost(prediction: jax.Array, target: jax.Array) -> jax.Array:
   """Unsquared L2 distance, the loss of class numbering; see `smooth_l1_cost`.
 
-  The derivative at distance zero is zero.
+  The derivatives of every order at distance zero are zero.
   """
   a, b = _pairs(prediction, target)
-  square = jnp.sum(jnp.square(a - b), axis=-1)
-  positive = square != 0
-  safe = jnp.where(positive, square, jnp.ones_like(square))
-  return jnp.where(positive, jnp.sqrt(safe), square)
+  cost = roots.safe_sqrt(jnp.sum(jnp.square(a - b), axis=-1))
+  return precision.as_inputs(cost, prediction, target)
 
 
 def cross_entropy_cost(logits: jax.Array, target: jax.Array) -> jax.Array:
@@ -74,6 +83,7 @@ def cross_entropy_cost(logits: jax.Array, target: jax.Array) -> jax.Array:
   Raises:
     ValueError: if batch or feature sizes differ.
   """
-  _pairs(logits, target)
-  log_p = jax.nn.log_softmax(logits, axis=-1)
-  return -jnp.einsum('...nd,...md->...nm', log_p, target)
+  a, b = _pairs(logits, target)
+  log_p = jax.nn.log_softmax(a[..., 0, :], axis=-1)
+  cost = -jnp.einsum('...nd,...md->...nm', log_p, b[..., 0, :, :])
+  return precision.as_inputs(cost, logits, target)

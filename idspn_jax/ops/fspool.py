@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from idspn_jax.ops import permute
+from idspn_jax.ops import precision
+from idspn_jax.ops import varying
 
 
 def _check_sets(x, weight):
@@ -42,19 +44,26 @@ def fspool(x: jax.Array, weight: jax.Array) -> jax.Array:
   if x.shape[-2] != weight.shape[0]:
     raise ValueError(
       f'FSPool weights are for sets of {weight.shape[0]} elements but the '
-      f'sets have {x.shape[-2]}; use fspool_any_size for sets of any size.'
+      f'sets have {x.shape[-2]}. For sets of other sizes give the set encoder '
+      'piecewise-linear weights, SetEncoder(..., pieces=20) for example (the '
+      'function fspool_any_size).'
     )
   table = jnp.broadcast_to(
     weight.reshape((1,) * (x.ndim - 2) + weight.shape), x.shape
   )
   per_element = permute.unsort_by_ranks(permute.ascending_ranks(x), table)
-  return jnp.sum(x * per_element, axis=-2)
+  return _weighted_sum(x, per_element)
+
+
+def _weighted_sum(x, weights):
+  product = precision.at_least_float32(x) * precision.at_least_float32(weights)
+  return precision.as_inputs(jnp.sum(product, axis=-2), x, weights)
 
 
 def fspool_autodiff(x: jax.Array, weight: jax.Array) -> jax.Array:
   """`fspool` as the formula reads, differentiated by JAX's rule for sorting.
 
-  The yardstick for tests and benchmarks; use `fspool` everywhere else.
+  A reference for tests and benchmarks; use `fspool` everywhere else.
 
   Args:
     x: sets, `(..., N, C)`.
@@ -84,6 +93,7 @@ def piecewise_linear_table(
   Returns:
     Weights per sorted position, `(..., N, C)`; zero from position `m` on.
   """
+  dtype, weight = weight.dtype, precision.at_least_float32(weight)
   pieces = weight.shape[0] - 1
   last = jnp.maximum(sizes - 1, 1).astype(weight.dtype)[..., None]
   r = jnp.arange(set_size, dtype=weight.dtype)
@@ -94,7 +104,7 @@ def piecewise_linear_table(
   hat = jnp.maximum(1.0 - jnp.abs(position[..., None] - k), 0.0)
   inside = r < sizes[..., None].astype(weight.dtype)
   hat = jnp.where(inside[..., None], hat, jnp.zeros_like(hat))
-  return jnp.einsum('...nk,kc->...nc', hat, weight)
+  return jnp.einsum('...nk,kc->...nc', hat, weight).astype(dtype)
 
 
 def fspool_any_size(
@@ -124,20 +134,22 @@ def fspool_any_size(
   mask = mask.astype(bool)
   sizes = jnp.sum(mask, axis=-1)
   table = piecewise_linear_table(weight, sizes, x.shape[-2])
-  there = mask[..., None]
+  mask_of_feature = mask[..., None]
   # Equal to a real +inf only in value: a stable rank by (padded, value).
-  present = jnp.where(there, x, jnp.zeros_like(x))
+  present = jnp.where(mask_of_feature, x, jnp.zeros_like(x))
   ranks = _masked_ranks(present, mask)
   per_element = permute.unsort_by_ranks(ranks, table)
-  return jnp.sum(jnp.where(there, present * per_element, 0.0), axis=-2)
+  per_element = jnp.where(mask_of_feature, per_element, 0)
+  return _weighted_sum(present, per_element)
 
 
 def _masked_ranks(x, mask):
   """Ascending ranks with all padded elements behind the existing ones."""
   order = jnp.argsort(~mask, axis=-1, stable=True)
+  order = varying.vary_like(order, mask)
   # Existing elements first, so that a padded +inf ties behind a real one.
   compact = jnp.take_along_axis(x, order[..., None], axis=-2)
-  there = jnp.take_along_axis(mask, order, axis=-1)[..., None]
-  ranks = permute.ascending_ranks(jnp.where(there, compact, jnp.inf))
+  mask = jnp.take_along_axis(mask, order, axis=-1)[..., None]
+  ranks = permute.ascending_ranks(jnp.where(mask, compact, jnp.inf))
   back = jnp.argsort(order, axis=-1, stable=True)
   return jnp.take_along_axis(ranks, back[..., None], axis=-2)

@@ -4,19 +4,18 @@ Sorting a set feature by feature applies one permutation per set and feature.
 This file represents such a permutation by its *ranks*: `ranks[..., i, c]` is
 the position that element `i` takes when feature `c` is sorted ascending. Two
 linear maps follow from it, `sort_by_ranks` and `unsort_by_ranks`; each is the
-transpose (and the inverse) of the other. They are one JAX primitive, so that
-forward and reverse mode of any order stay permutations: XLA's own rule for
-`jnp.sort` goes through a scatter, which is many times slower.
+transpose (and the inverse) of the other. `jax.lax.custom_linear_solve` says so
+to JAX, so that forward and reverse mode of any order stay permutations: the
+derivative of `jnp.sort` goes through a scatter, which is many times slower.
 """
 
 import functools
 
 import jax
-from jax.extend import core
-from jax.interpreters import ad
-from jax.interpreters import batching
-from jax.interpreters import mlir
 import jax.numpy as jnp
+
+from idspn_jax.ops import shards
+from idspn_jax.ops import varying
 
 # Up to `_UNROLL` elements the n² comparisons are one fused loop; up to
 # `_PAIRWISE` they run in blocks of that size; beyond, sorting is cheaper.
@@ -26,6 +25,12 @@ _PAIRWISE = 256
 
 def _rank_dtype(n: int) -> jnp.dtype:
   return jnp.int8 if n <= 127 else jnp.int16 if n <= 32767 else jnp.int32
+
+
+def _largest(dtype):
+  if jnp.issubdtype(dtype, jnp.floating):
+    return jnp.inf
+  return jnp.iinfo(dtype).max
 
 
 def _count_below(x, block, first, dtype):
@@ -63,8 +68,8 @@ def ascending_ranks(x: jax.Array) -> jax.Array:
     blocks = -(-n // _UNROLL)
     padding = [(0, 0)] * x.ndim
     padding[-2] = (0, blocks * _UNROLL - n)
-    # NaN precedes nothing, so the padding is never counted.
-    padded = jnp.pad(x, padding, constant_values=jnp.nan)
+    # Behind every element and less than none, the padding is never counted.
+    padded = jnp.pad(x, padding, constant_values=_largest(x.dtype))
 
     def add_block(b, ranks):
       block = jax.lax.dynamic_slice_in_dim(
@@ -72,9 +77,12 @@ def ascending_ranks(x: jax.Array) -> jax.Array:
       )
       return ranks + _count_below(x, block, b * _UNROLL, dtype)
 
-    return jax.lax.fori_loop(0, blocks, add_block, jnp.zeros(x.shape, dtype))
+    none = varying.vary_like(jnp.zeros(x.shape, dtype), x)
+    return jax.lax.fori_loop(0, blocks, add_block, none)
   order = jnp.argsort(x, axis=-2, stable=True)
-  return jnp.argsort(order, axis=-2, stable=True).astype(dtype)
+  ranks = jnp.argsort(order, axis=-2, stable=True).astype(dtype)
+  # The type of what argsort returns does not say that it varies.
+  return varying.vary_like(ranks, x)
 
 
 def _unsort_impl(ranks, values):
@@ -101,62 +109,40 @@ def _sort_impl(ranks, values):
   return out
 
 
-def _permute_impl(ranks, values, *, unsort):
-  return (_unsort_impl if unsort else _sort_impl)(ranks, values)
+def _matvec_sort(ranks, values):
+  """As `_sort_impl`; a gather, because `jax.lax.sort` has no transpose."""
+  order = jnp.argsort(ranks, axis=-2).astype(jnp.int32)
+  return jnp.take_along_axis(values, order, axis=-2)
 
 
-_permute_p = core.Primitive('idspn_featurewise_permute')
-
-
-def _permute(ranks, values, *, unsort):
-  return _permute_p.bind(ranks, values, unsort=unsort)
+def _matvec_unsort(ranks, values):
+  return jnp.take_along_axis(values, ranks.astype(jnp.int32), axis=-2)
 
 
 @functools.partial(jax.jit, static_argnames='unsort')
-def _permute_eager(ranks, values, *, unsort):
-  return _permute_impl(ranks, values, unsort=unsort)
+def _permute(ranks, values, *, unsort):
+  """Unsorts (or sorts) as the solution of "sort (or unsort) gives `values`".
 
-
-def _permute_jvp(primals, tangents, *, unsort):
-  ranks, values = primals
-  tangent = tangents[1]
-  if not isinstance(tangent, ad.Zero):
-    tangent = _permute(ranks, tangent, unsort=unsort)
-  return _permute(ranks, values, unsort=unsort), tangent
-
-
-def _permute_transpose(cotangent, ranks, values, *, unsort):
-  del values  # The map is linear in them.
-  if isinstance(cotangent, ad.Zero):
-    return None, cotangent
-  return None, _permute(ranks, cotangent, unsort=not unsort)
-
-
-def _permute_batch(args, dims, *, unsort):
-  size = next(
-    a.shape[d] for a, d in zip(args, dims, strict=True) if d is not None
+  `custom_linear_solve` differentiates the solution by solving again, with the
+  transposed solve in reverse mode, so every derivative is a permutation too.
+  It traces `matvec` but never computes it.
+  """
+  # The solution's type follows `values` alone, so these vary as the ranks do.
+  ranks, values = shards.shard_alike(ranks, varying.vary_like(values, ranks))
+  solve, transpose_solve, matvec = (
+    functools.partial(f, ranks)
+    for f in (
+      (_unsort_impl, _sort_impl, _matvec_sort)
+      if unsort
+      else (_sort_impl, _unsort_impl, _matvec_unsort)
+    )
   )
-  moved = [
-    jnp.broadcast_to(a[None], (size, *a.shape))
-    if d is None
-    else jnp.moveaxis(a, d, 0)
-    for a, d in zip(args, dims, strict=True)
-  ]
-  return _permute(*moved, unsort=unsort), 0
-
-
-_permute_p.def_impl(_permute_eager)
-_permute_p.def_abstract_eval(
-  lambda ranks, values, *, unsort: jax.core.ShapedArray(
-    values.shape, values.dtype
+  return jax.lax.custom_linear_solve(
+    matvec,
+    values,
+    solve=lambda _, b: solve(b),
+    transpose_solve=lambda _, b: transpose_solve(b),
   )
-)
-ad.primitive_jvps[_permute_p] = _permute_jvp
-ad.primitive_transposes[_permute_p] = _permute_transpose
-batching.primitive_batchers[_permute_p] = _permute_batch
-mlir.register_lowering(
-  _permute_p, mlir.lower_fun(_permute_impl, multiple_results=False)
-)
 
 
 def _check(ranks, values):
@@ -168,7 +154,7 @@ def _check(ranks, values):
 
 
 def unsort_by_ranks(ranks: jax.Array, values: jax.Array) -> jax.Array:
-  """Hands the value of each sorted position to the element that sits there.
+  """Gives each element the value of its sorted position.
 
   `out[..., i, c] = values[..., ranks[..., i, c], c]`.
 

@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 
+from idspn_jax.ops import precision
 
-def _there(x, mask):
+
+def _feature_mask(x, mask):
   if mask is None:
     return jnp.ones((*x.shape[:-1], 1), bool)
   if mask.shape != x.shape[:-1]:
@@ -30,21 +32,23 @@ def sum_pool(x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
   """
   if mask is None:
     return jnp.sum(x, axis=-2)
-  return jnp.sum(jnp.where(_there(x, mask), x, jnp.zeros_like(x)), axis=-2)
+  mask = _feature_mask(x, mask)
+  return jnp.sum(jnp.where(mask, x, jnp.zeros_like(x)), axis=-2)
 
 
 def mean_pool(x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
   """Averages the elements of each set; see `sum_pool`."""
   if mask is None:
     return jnp.mean(x, axis=-2)
-  count = jnp.sum(_there(x, mask), axis=-2)
-  return sum_pool(x, mask) / jnp.maximum(count, 1).astype(x.dtype)
+  count = jnp.maximum(jnp.sum(_feature_mask(x, mask), axis=-2), 1)
+  total = sum_pool(precision.at_least_float32(x), mask)
+  return precision.as_inputs(total / count.astype(total.dtype), x)
 
 
 def max_pool(x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
   """Takes the featurewise maximum of each set; see `sum_pool`."""
   if mask is None:
     return jnp.max(x, axis=-2)
-  there = _there(x, mask)
-  lowest = jnp.max(jnp.where(there, x, jnp.full_like(x, -jnp.inf)), axis=-2)
-  return jnp.where(jnp.any(there, axis=-2), lowest, jnp.zeros_like(lowest))
+  mask = _feature_mask(x, mask)
+  largest = jnp.max(jnp.where(mask, x, jnp.full_like(x, -jnp.inf)), axis=-2)
+  return jnp.where(jnp.any(mask, axis=-2), largest, jnp.zeros_like(largest))

@@ -6,6 +6,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from idspn_jax.ops import precision
+from idspn_jax.ops import varying
+
 
 def _threshold(x, radius):
   """The τ with Σ max(x - τ, 0) = radius over the last axis, kept as size 1.
@@ -31,7 +34,7 @@ def _threshold(x, radius):
     return step + 1, jnp.maximum(update(tau), tau), tau
 
   first = (jnp.sum(x, -1, keepdims=True) - radius) / n
-  start = (0, first, jnp.full_like(first, -jnp.inf))
+  start = varying.vary_like((0, first, jnp.full_like(first, -jnp.inf)), x)
   return jax.lax.while_loop(more, climb, start)[1]
 
 
@@ -75,8 +78,9 @@ def project_simplex(
     raise ValueError(f'The simplex needs a positive radius; got {radius}.')
   if not -x.ndim <= axis < x.ndim:
     raise ValueError(f'axis {axis} does not exist in an array {x.shape}.')
-  moved = jnp.moveaxis(x, axis, -1)
-  return jnp.moveaxis(_project_last(moved, float(radius)), -1, axis)
+  moved = jnp.moveaxis(precision.at_least_float32(x), axis, -1)
+  projected = jnp.moveaxis(_project_last(moved, float(radius)), -1, axis)
+  return precision.as_inputs(projected, x)
 
 
 def project_simplex_groups(

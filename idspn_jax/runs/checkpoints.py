@@ -6,8 +6,11 @@ that checkpoints without what came later can still be read.
 
 import asyncio
 import contextlib
+import logging as logging_lib
 import os
+import re
 import shutil
+import threading
 from typing import Any
 
 from absl import logging
@@ -22,6 +25,8 @@ from idspn_jax import errors
 _FOLDER = 'checkpoints'
 # Where the old checkpoint of a step stays until its replacement is complete.
 _REPLACED = 'checkpoints.replaced'
+# In the name of a checkpoint that Orbax is writing.
+_UNFINISHED = '.orbax-checkpoint-tmp'
 
 
 class Damaged(Exception):
@@ -32,19 +37,41 @@ def _folder(workdir):
   return os.path.abspath(os.path.join(workdir, _FOLDER))
 
 
+def _steps_in(folder):
+  names = os.listdir(folder) if os.path.isdir(folder) else []
+  # Only directories are checkpoints, and only names as Orbax writes them.
+  return [
+    int(name)
+    for name in names
+    if re.fullmatch('0|[1-9][0-9]*', name)
+    and os.path.isdir(os.path.join(folder, name))
+  ]
+
+
 def stored_steps(workdir: str) -> list[int]:
   """Steps of all complete checkpoints of a run, ascending; opens nothing."""
-  folder = _folder(workdir)
-  names = os.listdir(folder) if os.path.isdir(folder) else []
-  return sorted(int(name) for name in names if name.isdigit())
+  folders = (_folder(workdir), os.path.join(workdir, _REPLACED))
+  return sorted({step for folder in folders for step in _steps_in(folder)})
+
+
+def _place(workdir, step):
+  """Where a step's checkpoint is; aside if its replacement is not complete."""
+  place = os.path.join(_folder(workdir), str(step))
+  aside = os.path.abspath(os.path.join(workdir, _REPLACED, str(step)))
+  return aside if not os.path.isdir(place) and os.path.isdir(aside) else place
 
 
 class _DrainingLoop(asyncio.SelectorEventLoop):
-  """Waits for all array reads before it closes.
+  """Waits for all reads and writes of arrays before it closes.
 
-  After a read that fails, Orbax closes its event loop while the others go on,
-  and each of them then prints a traceback.
+  After one that fails, Orbax closes its event loop while the others go on, and
+  each of them then prints a traceback.
   """
+
+  def __init__(self):
+    super().__init__()
+    # The first error is raised; the others are of the same cause.
+    self.set_exception_handler(lambda loop, context: None)
 
   def close(self):
     if not self.is_closed():
@@ -61,14 +88,47 @@ class _DrainingPolicy(asyncio.DefaultEventLoopPolicy):
     return _DrainingLoop()
 
 
-@contextlib.contextmanager
-def _draining_event_loops():
-  before = asyncio.get_event_loop_policy()
-  asyncio.set_event_loop_policy(_DrainingPolicy())
-  try:
-    yield
-  finally:
-    asyncio.set_event_loop_policy(before)
+class _NotOrbax(logging_lib.Filter):
+  def filter(self, record):
+    return os.path.join('orbax', 'checkpoint') not in record.pathname
+
+
+class _QuietOrbax:
+  """A context in which Orbax raises errors without printing them as well.
+
+  It logs every failed thread with its traceback. May be entered by several
+  threads, and again inside.
+  """
+
+  _lock = threading.Lock()
+  _users = 0
+  _filter = _NotOrbax()
+  _before: asyncio.AbstractEventLoopPolicy | None = None
+
+  def __enter__(self):
+    with _QuietOrbax._lock:
+      _QuietOrbax._users += 1
+      if _QuietOrbax._users == 1:
+        _QuietOrbax._before = asyncio.get_event_loop_policy()
+        asyncio.set_event_loop_policy(_DrainingPolicy())
+        logging.get_absl_logger().addFilter(self._filter)
+
+  def __exit__(self, *_):
+    with _QuietOrbax._lock:
+      _QuietOrbax._users -= 1
+      if _QuietOrbax._users == 0:
+        asyncio.set_event_loop_policy(_QuietOrbax._before)
+        logging.get_absl_logger().removeFilter(self._filter)
+
+
+def _reason(e):
+  """One line on what went wrong, the system's own words where it has them."""
+  text = ' '.join(str(e).split())
+  # TensorStore: 'Failed to write 9 bytes: No space left [os_error_code=28]'.
+  found = re.search(r'([^:]+) \[os_error_code=', text)
+  if isinstance(e, OSError) and e.strerror:
+    return e.strerror
+  return found[1].strip() if found else f'{type(e).__name__}: {text}'[:200]
 
 
 def read(workdir: str, step: int) -> dict[str, Any]:
@@ -77,10 +137,10 @@ def read(workdir: str, step: int) -> dict[str, Any]:
   Raises:
     Damaged: if it cannot be read; says why.
   """
-  path = epath.Path(_folder(workdir)) / str(step) / 'default'
+  path = epath.Path(_place(workdir, step)) / 'default'
   handler = ocp.PyTreeCheckpointHandler()
   try:
-    with _draining_event_loops():
+    with _QuietOrbax():
       metadata = handler.metadata(path)
       arguments = jax.tree.map(
         lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.tree
@@ -89,7 +149,7 @@ def read(workdir: str, step: int) -> dict[str, Any]:
         path, args=ocp.args.PyTreeRestore(restore_args=arguments)
       )
   except Exception as e:  # Orbax and TensorStore raise all kinds.
-    raise Damaged(' '.join(f'{type(e).__name__}: {e}'.split())[:200]) from e
+    raise Damaged(_reason(e)) from e
   if not isinstance(found, dict) or 'params' not in found:
     raise Damaged('it holds no parameters')
   return found
@@ -164,43 +224,66 @@ class Checkpoints:
     Args:
       workdir: the run's directory.
       keep: how many of the latest to keep.
+
+    Raises:
+      UserError: if the directory cannot be created or written to.
     """
     self._workdir = workdir
     self._path = _folder(workdir)
-    self._recover()
-    self._manager = ocp.CheckpointManager(
-      self._path,
-      options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
-      # Lets a fresh process read the shapes of what is stored.
-      item_handlers=ocp.StandardCheckpointHandler(),
-    )
+    try:
+      os.makedirs(self._path, exist_ok=True)
+      self._recover()
+      with _QuietOrbax():
+        self._manager = ocp.CheckpointManager(
+          self._path,
+          options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+          # Lets a fresh process read the shapes of what is stored.
+          item_handlers=ocp.StandardCheckpointHandler(),
+        )
+    except (OSError, ValueError) as e:
+      raise self._cannot_save(e) from e
+    self._quiet = contextlib.ExitStack()
 
   def __enter__(self):
+    self._quiet.enter_context(_QuietOrbax())
     return self
 
   def __exit__(self, kind, *_):
-    try:
-      self.wait()
-    except errors.UserError:
-      if kind is None:
-        raise
-    finally:
-      self._manager.close()
+    with self._quiet:
+      try:
+        self.wait()
+      except errors.UserError:
+        if kind is None:
+          raise
+      finally:
+        # Raises the error of a failed save again, once.
+        with contextlib.suppress(Exception):
+          self._manager.close()
+        with contextlib.suppress(Exception):
+          self._manager.close()
+        self._recover()
 
   def _replaced(self, step=None):
     folder = os.path.join(os.path.dirname(self._path), _REPLACED)
     return folder if step is None else os.path.join(folder, str(step))
 
   def _recover(self):
-    """Puts back what a replacement that never completed had set aside."""
+    """Puts back what an incomplete replacement has set aside.
+
+    Removes the rest of it, and of what was never written whole.
+    """
+    for name in self._unfinished():
+      shutil.rmtree(os.path.join(self._path, name), ignore_errors=True)
     folder = self._replaced()
-    if not os.path.isdir(folder):
-      return
-    for name in os.listdir(folder):
-      place = os.path.join(self._path, name)
+    for step in _steps_in(folder):
+      place = os.path.join(self._path, str(step))
       if not os.path.exists(place):
-        os.rename(os.path.join(folder, name), place)
-    shutil.rmtree(folder)
+        os.renames(self._replaced(step), place)
+    shutil.rmtree(folder, ignore_errors=True)
+
+  def _unfinished(self):
+    names = os.listdir(self._path) if os.path.isdir(self._path) else []
+    return [name for name in names if _UNFINISHED in name]
 
   def wait(self) -> None:
     """Waits until all checkpoints are written.
@@ -212,18 +295,17 @@ class Checkpoints:
       self._manager.wait_until_finished()
     except Exception as e:  # Orbax and TensorStore raise all kinds.
       raise self._cannot_save(e) from e
-    shutil.rmtree(self._replaced(), ignore_errors=True)
+    self._recover()
 
   def _cannot_save(self, e):
-    reason = ' '.join(str(e).split())[:200]
     return errors.UserError(
-      f'Cannot write a checkpoint to {self._path}: {reason}. Earlier ones '
-      'are still there; the same command continues from them.'
+      f'Cannot write a checkpoint to {self._path}: {_reason(e)}. Earlier '
+      'ones are kept; the same command continues once there is room.'
     )
 
   def latest(self) -> int | None:
     """The step of the newest checkpoint, or None."""
-    return self._manager.latest_step()
+    return max(_steps_in(self._path), default=None)
 
   def save(self, step: int, state: Any, replace: bool = False) -> None:
     """Saves a state in the background.
@@ -237,7 +319,7 @@ class Checkpoints:
     Raises:
       UserError: if it, or the one before it, cannot be written.
     """
-    exists = step in self._manager.all_steps()
+    exists = step in _steps_in(self._path)
     if exists and not replace:
       return
     try:
@@ -267,7 +349,7 @@ class Checkpoints:
     Raises:
       UserError: if the checkpoint is of another model, or all are damaged.
     """
-    steps = sorted(self._manager.all_steps(), reverse=True)
+    steps = sorted(_steps_in(self._path), reverse=True)
     damaged = {}
     for step in steps:
       try:

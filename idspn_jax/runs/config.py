@@ -71,6 +71,43 @@ def default_optimizer() -> ml_collections.ConfigDict:
 _BEFORE = {'random_streams': 1}
 
 
+def check_stored(stored: Mapping[str, Any]) -> None:
+  """Refuses a stored configuration whose parts are not what they must be.
+
+  Args:
+    stored: the content of a run's `config.json`.
+
+  Raises:
+    UserError: naming the first part that is wrong.
+  """
+  if not isinstance(stored['task'], str):
+    raise errors.UserError(f'task is {stored["task"]!r}, not a name.')
+  own = registry.defaults(stored['task'])
+  defaults = _merged(default_config().to_dict(), own)
+  if own:
+    defaults['data'] = {}
+    stored = {'data': None, 'model': None, **stored}
+  _check_kinds(defaults, stored)
+  check(ml_collections.ConfigDict(complete(stored)))
+
+
+def _check_kinds(defaults, stored, prefix=''):
+  """Refuses values of another kind than their defaults'."""
+  kinds = {
+    Mapping: 'a mapping',
+    str: 'a text',
+    list | tuple: 'a list',
+    int | float: 'a number',
+  }
+  for name, value in stored.items():
+    default = defaults.get(name)
+    for kind, text in kinds.items():
+      if isinstance(default, kind) and not isinstance(value, kind):
+        raise errors.UserError(f'{prefix}{name} is {value!r}, not {text}.')
+    if isinstance(default, Mapping):
+      _check_kinds(default, value, f'{prefix}{name}.')
+
+
 def complete(stored: Mapping[str, Any]) -> dict[str, Any]:
   """Completes a stored configuration by settings that came after it.
 
@@ -81,7 +118,7 @@ def complete(stored: Mapping[str, Any]) -> dict[str, Any]:
     `stored`, with the missing keys at the values that it was run with.
   """
   defaults = {**default_config().to_dict(), **_BEFORE}
-  found = _merged(defaults, registry.defaults(stored.get('task', '')))
+  found = _merged(defaults, registry.defaults(stored['task']))
   found = _merged(found, stored)
   data = found.get('data')
   if isinstance(data, dict) and 'test_fraction' in data:
@@ -109,19 +146,21 @@ def inherit(
     stored: the content of the run's `config.json`.
 
   Returns:
-    `config`, or a copy where settings that `stored` lacks, and whose value in
-    older runs was not today's default, have that older value.
+    `config`, or a copy where settings that have the value of older runs in
+    `stored` (or are missing there), and today's default in `config`, have that
+    older value.
   """
   old = complete(stored)
   changed = {
     key: old[key]
-    for key in _BEFORE
-    if key not in stored and config.get(key) == default_config()[key]
+    for key, value in _BEFORE.items()
+    if old[key] == value and config.get(key) == default_config()[key]
   }
-  if 'split_seed' not in stored.get('data', {}):
-    seed = old.get('data', {}).get('split_seed')
-    if seed is not None and config.data.get('split_seed') == 0:
-      changed['data.split_seed'] = seed
+  # Runs from before `random_streams` may have split by their seed.
+  split_seed = old.get('data', {}).get('split_seed')
+  if changed.get('random_streams') and split_seed is not None:
+    if config.data.get('split_seed') == 0:
+      changed['data.split_seed'] = split_seed
   if not changed:
     return config
   older = config.copy_and_resolve_references()
@@ -242,6 +281,7 @@ def differences(
   old: Mapping[str, Any],
   new: Mapping[str, Any],
   free: Sequence[str] | None = None,
+  more_free: Sequence[str] = (),
 ) -> list[str]:
   """Lists settings that differ and may not when a run is resumed.
 
@@ -250,6 +290,7 @@ def differences(
     new: the present one.
     free: keys that may differ; by default those that do not change what is
       computed.
+    more_free: keys that may differ besides.
 
   Returns:
     Lines like `model.iterations: 10 -> 20`.
@@ -261,7 +302,7 @@ def differences(
   return [
     f'{key}: {before.get(key)!r} -> {after.get(key)!r}'
     for key in sorted({*before, *after})
-    if key not in free and before.get(key) != after.get(key)
+    if key not in (*free, *more_free) and before.get(key) != after.get(key)
   ]
 
 

@@ -1,7 +1,8 @@
 """A run's directory: who writes to it, and what its files say."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -46,23 +47,11 @@ def locked(workdir: str) -> Iterator[None]:
   """
   path = os.path.join(workdir, _LOCK)
   try:
-    file = open(path, 'a+', encoding='utf-8')  # noqa: SIM115
+    file = open(path, 'a+', encoding='utf-8', errors='replace')  # noqa: SIM115
   except OSError as e:
-    raise errors.UserError(f'Cannot write {path}: {e.strerror}.') from e
+    raise files.cannot_write(path, e) from e
   with file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      file.seek(0)
-      holder = file.read().strip() or 'another process'
-      raise errors.UserError(
-        f'{workdir} is in use by {holder}; wait for it, stop it, or use '
-        'another --workdir.'
-      ) from None
-    except OSError as e:
-      # File systems without locks: better to train than to refuse.
-      if e.errno not in (38, 95):  # ENOSYS, EOPNOTSUPP.
-        raise
+    _acquire(file, workdir)
     with contextlib.suppress(OSError):
       file.truncate(0)
       file.write(f'process {os.getpid()} on {socket.gethostname()}')
@@ -72,41 +61,108 @@ def locked(workdir: str) -> Iterator[None]:
       file.truncate(0)
 
 
+def _acquire(file, workdir):
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    file.seek(0)
+    holder = file.read().strip() or 'another process'
+    raise errors.UserError(
+      f'{workdir} is in use by {holder}; wait for it, stop it, or use another '
+      '--workdir.'
+    ) from None
+  except OSError as e:
+    # File systems without locks: better to train than to refuse.
+    if e.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+      raise files.cannot_write(file.name, e) from e
+
+
+def check_free(workdir: str) -> None:
+  """Refuses a directory that another process writes to; holds no lock.
+
+  Args:
+    workdir: the directory; need not exist.
+
+  Raises:
+    UserError: naming the process.
+  """
+  path = os.path.join(workdir, _LOCK)
+  try:
+    file = open(path, encoding='utf-8', errors='replace')  # noqa: SIM115
+  except OSError:  # No lock yet, or none that can be read.
+    return
+  with file:
+    _acquire(file, workdir)
+
+
+def _stored_config(workdir):
+  """The content of `config.json`, or None if there is none."""
+  path = os.path.join(workdir, _CONFIG)
+  stored = files.read_mapping(
+    path,
+    ('task', 'seed'),
+    "restore it (result.json holds a copy of a finished run's), or use another "
+    '--workdir',
+  )
+  if stored is not None:
+    try:
+      config_lib.check_stored(stored)
+    except errors.UserError as e:
+      raise errors.UserError(f'{path} is damaged: {e}') from e
+  return stored
+
+
 def read_config(workdir: str) -> ml_collections.ConfigDict:
   """Reads a run's configuration, completed by settings that came later.
 
   Raises:
     UserError: if there is no run, or its config cannot be read.
   """
-  path = os.path.join(workdir, _CONFIG)
-  if not os.path.exists(path):
+  stored = _stored_config(workdir)
+  if stored is None:
     raise errors.UserError(
-      f'{workdir} holds no run (there is no {path}); train one first.'
+      f'{workdir} holds no run (there is no '
+      f'{os.path.join(workdir, _CONFIG)}); train one first.'
     )
-  stored = files.read_json(path)
-  if not isinstance(stored, dict) or 'task' not in stored:
-    raise errors.UserError(f'{path} is not the config of a run.')
   return ml_collections.ConfigDict(config_lib.complete(stored))
 
 
 def read_record(workdir: str) -> dict[str, Any] | None:
-  """Reads what a run stored of its data files; None if nothing."""
-  path = os.path.join(workdir, _RECORD)
-  return files.read_json(path) if os.path.exists(path) else None
+  """Reads what a run stored of its data files; None if nothing.
+
+  Raises:
+    UserError: if the file is damaged.
+  """
+  return files.read_mapping(
+    os.path.join(workdir, _RECORD),
+    (),
+    'restore it, or remove it: the run then takes the present data file for '
+    'its own',
+  )
 
 
 def read_result(workdir: str) -> dict[str, Any] | None:
   """Reads a run's `result.json`; None if it has not finished.
 
   Raises:
-    UserError: if the file is broken.
+    UserError: if the file is damaged.
   """
   path = os.path.join(workdir, _RESULT)
-  return files.read_json(path) if os.path.exists(path) else None
+  result = files.read_mapping(
+    path,
+    ('step', 'diverged', 'metrics', 'config'),
+    'remove it; training the run again writes it anew',
+  )
+  if result is not None and not isinstance(result['config'], dict):
+    raise errors.UserError(f'{path} is damaged (config); remove it.')
+  return result
 
 
 def check_same(
-  old: dict[str, Any], config: ml_collections.ConfigDict, workdir: str
+  old: dict[str, Any],
+  config: ml_collections.ConfigDict,
+  workdir: str,
+  free: Sequence[str] = (),
 ) -> None:
   """Refuses to mix runs.
 
@@ -114,12 +170,13 @@ def check_same(
     old: the configuration of what is in the directory.
     config: the present configuration.
     workdir: the directory.
+    free: further keys that may differ.
 
   Raises:
     UserError: if they are of different runs.
   """
   changed = config_lib.differences(
-    config_lib.complete(old), json.loads(config.to_json())
+    config_lib.complete(old), json.loads(config.to_json()), more_free=free
   )
   if changed:
     raise errors.UserError(
@@ -143,12 +200,18 @@ def adopt(
   Raises:
     UserError: if the directory holds a run with another config.
   """
-  path = os.path.join(workdir, _CONFIG)
-  if not os.path.exists(path):
+  old = _stored_config(workdir)
+  if old is None:
+    if checkpoints.stored_steps(workdir):
+      raise errors.UserError(
+        f'{workdir} holds checkpoints but no {_CONFIG}; restore it, or use '
+        'another --workdir.'
+      )
     return config
-  old = files.read_json(path)
   config = config_lib.inherit(config, old)
-  check_same(old, config, workdir)
+  # The content of a recorded data file is checked where it is read.
+  moved = os.path.exists(os.path.join(workdir, _RECORD))
+  check_same(old, config, workdir, ('data.path',) if moved else ())
   return config
 
 
@@ -175,8 +238,10 @@ def check(config: ml_collections.ConfigDict, workdir: str) -> None:
     workdir: the directory; need not exist.
 
   Raises:
-    UserError: if the run there has another config or more steps.
+    UserError: if the run there has another config or more steps, or another
+      process writes to it.
   """
+  check_free(workdir)
   adopt(config, workdir)
   steps = checkpoints.stored_steps(workdir)
   check_steps(steps[-1] if steps else None, config, workdir)
@@ -188,10 +253,10 @@ def write_setup(
   record: dict[str, Any] | None,
 ) -> None:
   """Notes settings, versions, and what identifies the data files."""
-  path = os.path.join(workdir, _CONFIG)
-  files.write_json(path, json.loads(config.to_json()))
+  # A config without the record of its data would pass for an older run's.
+  if record is not None:
+    files.write_json(os.path.join(workdir, _RECORD), record)
   files.write_json(
     os.path.join(workdir, 'environment.json'), provenance.provenance()
   )
-  if record is not None:
-    files.write_json(os.path.join(workdir, _RECORD), record)
+  files.write_json(os.path.join(workdir, _CONFIG), json.loads(config.to_json()))

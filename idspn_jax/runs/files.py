@@ -1,10 +1,11 @@
 """Reading and writing a run's small files, whole or not at all."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
 import json
 import math
 import os
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -28,21 +29,55 @@ def local_path(path: str, what: str) -> str:
     raise errors.UserError(f'{what}: {e}') from e
 
 
+@contextlib.contextmanager
+def replacing(path: str, mode: str = 'w') -> Iterator[IO[Any]]:
+  """Opens a file that takes its place only when it has been written whole.
+
+  Until then it has another name beside its place; if anything interrupts the
+  writing, it is removed, and what was there before is unchanged.
+
+  Args:
+    path: the file.
+    mode: 'w' for text or 'wb' for bytes.
+
+  Yields:
+    The open file.
+
+  Raises:
+    UserError: if it cannot be written.
+  """
+  temporary = f'{path}.{os.getpid()}.tmp'
+  encoding = None if 'b' in mode else 'utf-8'
+  try:
+    with open(temporary, mode, encoding=encoding) as f:
+      yield f
+      f.flush()
+      # A full disk may be told only here.
+      os.fsync(f.fileno())
+    os.replace(temporary, path)
+  except OSError as e:
+    raise cannot_write(path, e) from e
+  finally:
+    with contextlib.suppress(OSError):
+      os.unlink(temporary)
+
+
+def cannot_write(path: str, e: OSError) -> errors.UserError:
+  """The error of a file that cannot be written, with the system's reason."""
+  return errors.UserError(
+    f'Cannot write {path}: {e.strerror or e}. Make room or choose another '
+    'place.'
+  )
+
+
 def write_atomically(path: str, text: str) -> None:
   """Writes a text file so that a reader sees the old or the new one, whole.
 
   Raises:
     UserError: if it cannot be written; what was there before is unchanged.
   """
-  temporary = f'{path}.{os.getpid()}.tmp'
-  try:
-    with open(temporary, 'w', encoding='utf-8') as f:
-      f.write(text)
-    os.replace(temporary, path)
-  except OSError as e:
-    if os.path.exists(temporary):
-      os.unlink(temporary)
-    raise errors.UserError(f'Cannot write {path}: {e.strerror}.') from e
+  with replacing(path) as f:
+    f.write(text)
 
 
 def write_json(path: str, content: Any) -> None:
@@ -60,10 +95,41 @@ def read_json(path: str) -> Any:
   try:
     with open(path, encoding='utf-8') as f:
       return json.load(f)
-  except (OSError, ValueError) as e:
+  except (OSError, ValueError, RecursionError) as e:
+    reason = getattr(e, 'strerror', None) or e
     raise errors.UserError(
-      f'Cannot read {path}: {e}. Repair or remove it.'
+      f'Cannot read {path}: {reason}. Repair or remove it.'
     ) from e
+
+
+def read_mapping(
+  path: str, keys: Sequence[str], remedy: str
+) -> dict[str, Any] | None:
+  """Reads a JSON file that holds a mapping; None if there is no such file.
+
+  Args:
+    path: the file.
+    keys: what the mapping must have.
+    remedy: what to do about a damaged file, a sentence without its full stop.
+
+  Raises:
+    UserError: if it cannot be read or lacks a key.
+  """
+  if not os.path.lexists(path):
+    return None
+  try:
+    found = read_json(path)
+  except errors.UserError as e:
+    raise errors.UserError(
+      f'{path} is damaged ({e.__cause__}); {remedy}.'
+    ) from e
+  if not isinstance(found, dict):
+    reason = f'it holds {type(found).__name__} instead of a mapping'
+  elif missing := [key for key in keys if key not in found]:
+    reason = f'it lacks {missing[0]!r}'
+  else:
+    return found
+  raise errors.UserError(f'{path} is damaged ({reason}); {remedy}.')
 
 
 def make_directory(path: str, what: str) -> None:
@@ -78,11 +144,18 @@ def make_directory(path: str, what: str) -> None:
   """
   try:
     os.makedirs(path, exist_ok=True)
-  except OSError as e:
-    raise errors.UserError(f'Cannot create {what}={path}: {e}.') from e
-  if not os.access(path, os.W_OK):
+  except FileExistsError as e:
     raise errors.UserError(
-      f'Cannot write to {what}={path}; check its permissions.'
+      f'Cannot create {what}={path}: it is a file; choose another place.'
+    ) from e
+  except OSError as e:
+    raise errors.UserError(
+      f'Cannot create {what}={path}: {e.strerror}; choose another place.'
+    ) from e
+  if not os.access(path, os.W_OK | os.X_OK):
+    raise errors.UserError(
+      f'Cannot write to {what}={path}; check its permissions, or choose '
+      'another place.'
     )
 
 

@@ -14,6 +14,9 @@ from idspn_jax.tasks import data as data_lib
 from idspn_jax.tasks import registry
 from idspn_jax.tasks import task as task_lib
 
+# To read a checkpoint while a training removes and replaces them.
+_ATTEMPTS = 3
+
 
 class LoadedRun(NamedTuple):
   """A run read back from its directory.
@@ -93,21 +96,24 @@ def load_run(
   )
 
 
-def _read_checkpoint(workdir, step):
+def _read_checkpoint(workdir, wanted, attempts=_ATTEMPTS):
   steps = checkpoints.stored_steps(workdir)
   if not steps:
     raise errors.UserError(f'{workdir} holds no checkpoint yet.')
-  if step is not None and step not in steps:
+  if wanted is not None and wanted not in steps:
     raise errors.UserError(
-      f'{workdir} has no checkpoint of step {step}; it has {steps}.'
+      f'{workdir} has no checkpoint of step {wanted}; it has '
+      f'{", ".join(map(str, steps))}.'
     )
-  step = steps[-1] if step is None else step
+  step = steps[-1] if wanted is None else wanted
   try:
     return step, checkpoints.read(workdir, step)
   except checkpoints.Damaged as e:
+    if attempts > 1:
+      return _read_checkpoint(workdir, wanted, attempts - 1)
     others = [s for s in steps if s != step]
     remedy = (
-      f'evaluate another one with --step={others[-1]}'
+      f'use another one with --step={others[-1]}'
       if others
       else 'there is no other one; train again'
     )

@@ -74,7 +74,8 @@ class ScalarLog:
     self._known = [{*row} for row in kept if row['step'] == first_step]
     self._first_step = first_step
     try:
-      self._file = open(self._path, 'a', encoding='utf-8')  # noqa: SIM115
+      # Unbuffered: what cannot be written is told at once.
+      self._file = open(self._path, 'ab', buffering=0)  # noqa: SIM115
     except OSError as e:
       raise self._cannot_write(e) from e
     self._events = None
@@ -108,15 +109,21 @@ class ScalarLog:
     """
     if step == self._first_step and {'step', *scalars} in self._known:
       return
-    line = json.dumps(files.plain({'step': step, **scalars})) + '\n'
-    try:
-      self._file.write(line)
-      self._file.flush()
-    except OSError as e:
-      raise self._cannot_write(e) from e
+    self._append(json.dumps(files.plain({'step': step, **scalars})) + '\n')
     if self._events is not None:
       with self._optional_events():
         self._events.add(step, scalars)
+
+  def _append(self, line):
+    size = self._file.seek(0, os.SEEK_END)
+    left = line.encode()
+    try:
+      while left:
+        left = left[self._file.write(left) :]
+    except OSError as e:
+      with contextlib.suppress(OSError):
+        self._file.truncate(size)
+      raise self._cannot_write(e) from e
 
   def close(self) -> None:
     """Closes both files."""

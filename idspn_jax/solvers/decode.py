@@ -75,6 +75,21 @@ def _check_shapes(inputs):
     raise ValueError(f'fallbacks need shape ({batch},); got {flags.shape}.')
 
 
+def _placed(inputs):
+  """All inputs on the devices that any of them is on.
+
+  As a whole, and once: a derivative by an input that is the same on all
+  devices is then summed over them at the very end, not in every step.
+  """
+  rows = [row for row in inputs[1:] if row is not None]
+  split = [row for row in rows if jax.typeof(row).sharding.spec[0] is not None]
+  if split:
+    rows = energy_lib.Inputs(None, *inputs[1:])
+    rows = per_set.placed_like(rows, split[0])
+    inputs = rows._replace(params=inputs.params)
+  return varying.vary_like(inputs, inputs)
+
+
 def decode(
   energy: energy_lib.Energy,
   inputs: energy_lib.Inputs,
@@ -125,11 +140,11 @@ def decode(
   energy = energy_lib.checked(energy)
   step = inner_step.make_step(energy, optimizer, grad_clip, projection)
   optimality = inner_step.residual(energy, projection)
-  # As a whole, and once: a derivative by an input that is the same on all
-  # devices is then summed over them at the very end, not in every step.
-  inputs = varying.vary_like(inputs, inputs)
+  inputs = _placed(inputs)
   y = inputs.initial_set
-  if project_initial_set is None:
+  if project_initial_set is not None:
+    option_checks.flag('project_initial_set', project_initial_set)
+  else:
     project_initial_set = implicit_mode
   if projection is not None and project_initial_set:
     y = projection(y)

@@ -29,8 +29,9 @@ class Inputs(NamedTuple):
     initial_set: `Y₀`, `(B, N, D)`, toward which `regularized` pulls.
     known_features: columns that are given, `(B, N, K)`, or None.
     known_elements: elements that are given, `(B, M, D)`, or None.
-    fallbacks: zeros, `(B,)`, or None. No energy reads them; their gradient is
-      1 for the sets whose linear solve failed and 0 for the others.
+    fallbacks: zeros `(B,)`, or None. Their *gradient* is 1 for each set whose
+      implicit solve fell back to the Jacobian-free answer, 0 for others,
+      whatever the loss; a set decoded twice counts twice.
   """
 
   params: Any
@@ -137,7 +138,25 @@ def checked(energy: Energy) -> Energy:
   return with_checks
 
 
-def energy_gradient(energy: Energy) -> Callable[[Inputs, jax.Array], jax.Array]:
-  """Returns `∇_Y L`, set by set, `(B, N, D)`."""
-  gradient = jax.grad(lambda y, inputs: jnp.sum(energy(inputs, y)))
-  return lambda inputs, y: gradient(y, inputs)
+def energy_gradient(
+  energy: Energy, *, with_energy: bool = False
+) -> Callable[[Inputs, jax.Array], Any]:
+  """Returns the function `∇_Y L` of `(inputs, y)`, set by set.
+
+  Args:
+    energy: any energy.
+    with_energy: return the energies too.
+
+  Returns:
+    A function that returns `(B, N, D)`, or that and energies `(B,)`.
+  """
+
+  def total(y, inputs):
+    energies = energy(inputs, y)
+    return jnp.sum(energies), energies
+
+  def gradient(inputs, y):
+    g, energies = jax.grad(total, has_aux=True)(y, inputs)
+    return (g, energies) if with_energy else g
+
+  return gradient

@@ -3,14 +3,38 @@
 from collections.abc import Callable
 
 import jax
-from jaxopt import implicit_diff
+import jax.numpy as jnp
 
+from idspn_jax.ops import varying
 from idspn_jax.solvers import energy as energy_lib
+from idspn_jax.solvers import forward_mode
 from idspn_jax.solvers import gradients
 from idspn_jax.solvers import inner_loop
+from idspn_jax.solvers import jaxopt_import
 
 Solver = Callable[[jax.Array, energy_lib.Inputs], inner_loop.Run]
 Optimality = Callable[[jax.Array, energy_lib.Inputs], jax.Array]
+
+
+def _at_least_float32(tree):
+  """Casts floating-point arrays of less than 32 bits to float32."""
+
+  def cast(leaf):
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+      return leaf
+    return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+
+  return jax.tree.map(cast, tree)
+
+
+def _check_fallbacks(fallbacks, batch):
+  if fallbacks.shape != (batch,) or not jnp.issubdtype(
+    fallbacks.dtype, jnp.floating
+  ):
+    raise ValueError(
+      f'fallbacks must be floating-point zeros of shape ({batch},), one per '
+      f'set; got {fallbacks.dtype} of shape {fallbacks.shape}.'
+    )
 
 
 def differentiate(
@@ -27,6 +51,11 @@ def differentiate(
   as auxiliary data, and the two are joined outside so that the value is the
   one and the derivative the other's.
 
+  A backward pass has no other output than gradients, so the sets that fell
+  back are reported as one: a second unknown `m` with the condition
+  `m - inputs.fallbacks = 0` has the gradient `-u_m` with respect to
+  `inputs.fallbacks`, and the solve sets `u_m` to -1 where a set fell back.
+
   Args:
     solver: `(Y_0, inputs)` to a `Run`; never differentiated.
     optimality: `F(Y, inputs)`, zero at the minimiser.
@@ -36,17 +65,39 @@ def differentiate(
 
   Returns:
     The solver's run; `final` carries the derivative.
+
+  Raises:
+    TypeError: under forward-mode differentiation; names the remedy.
+    ValueError: if `inputs.fallbacks` is not one number per set.
   """
   at_final = gradient.linearize_at == 'final'
+  precisely = _at_least_float32 if gradient.solves else lambda tree: tree
+  if inputs.fallbacks is not None:
+    _check_fallbacks(inputs.fallbacks, initial_set.shape[0])
+    inputs = inputs._replace(
+      fallbacks=varying.vary_like(inputs.fallbacks, inputs.z, initial_set)
+    )
 
   def root(initial_set, inputs):
     run = solver(initial_set, inputs)
-    return (run.final if at_final else run.penultimate), run
+    y = run.final if at_final else run.penultimate
+    return (precisely(y), inputs.fallbacks), run
 
-  rooted = implicit_diff.custom_root(
-    optimality, has_aux=True, solve=gradient.solve
-  )(root)
-  solution, run = rooted(initial_set, inputs)
+  def condition(unknowns, inputs):
+    y, fallbacks = unknowns
+    if fallbacks is not None:
+      fallbacks = fallbacks - inputs.fallbacks
+    return optimality(y, precisely(inputs)), fallbacks
+
+  def solve(matvec, b):
+    b, unused = b
+    u, failed = gradient.solve(lambda u: matvec((u, unused))[0], b)
+    return u, None if unused is None else -failed.astype(unused.dtype)
+
+  rooted = jaxopt_import.custom_root(condition, has_aux=True, solve=solve)(root)
+  (solution, _), run = forward_mode.call_reverse_only(
+    type(gradient).__name__, rooted, initial_set, inputs
+  )
   run = jax.lax.stop_gradient(run)
   zero = solution - jax.lax.stop_gradient(solution)
-  return run._replace(final=run.final + zero)
+  return run._replace(final=run.final + zero.astype(run.final.dtype))

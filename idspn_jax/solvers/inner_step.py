@@ -4,11 +4,11 @@ from collections.abc import Callable
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from idspn_jax.ops import clip
 from idspn_jax.solvers import energy as energy_lib
+from idspn_jax.solvers import line_search
 from idspn_jax.solvers import option_checks
 from idspn_jax.solvers import per_set
 from idspn_jax.solvers import projected_gradient
@@ -63,7 +63,7 @@ class BacktrackingLineSearch:
   """Gradient descent with a backtracking (Armijo) line search for every set.
 
   Attributes:
-    learning_rate: first step size to try.
+    learning_rate: largest step size, and the first to try.
     max_steps: most times that it is decreased.
     decrease_factor: by how much, between 0 and 1.
 
@@ -117,11 +117,8 @@ def _elementwise_step(energy, transformation, grad_clip, projection):
 def _optax_step(energy, transformation, grad_clip, projection):
   """A transformation for each set, also of those that need the energy."""
   single = per_set.one_set(energy)
+  gradient = energy_lib.energy_gradient(energy, with_energy=True)
   transformation = optax.with_extra_args_support(transformation)
-
-  def total(y, inputs):
-    energies = energy(inputs, y)
-    return jnp.sum(energies), energies
 
   def init(inputs, y):
     del inputs
@@ -139,11 +136,20 @@ def _optax_step(energy, transformation, grad_clip, projection):
     )
 
   def update(inputs, y, state):
-    g, energies = jax.grad(total, has_aux=True)(y, inputs)
+    g, energies = gradient(inputs, y)
     clipped = g if grad_clip is None else clip.clip_per_set(g, grad_clip)
-    change, state = per_set.over_sets(update_one, inputs)(
-      inputs, (y, g, energies, clipped), state
-    )
+    try:
+      change, state = per_set.over_sets(update_one, inputs)(
+        inputs, (y, g, energies, clipped), state
+      )
+    except TypeError as e:
+      if 'manual axis types' not in str(e):
+        raise
+      raise ValueError(
+        'This optax transformation has a loop (a line search, for example) '
+        'that does not run inside jax.shard_map with check_vma=True. Set '
+        'check_vma=False, shard by jax.jit, or use BacktrackingLineSearch.'
+      ) from e
     return _advance(y, change, projection), state
 
   return per_set.Step(init, update)
@@ -182,7 +188,8 @@ def make_step(
   if isinstance(optimizer, OptaxOptimizer):
     return _optax_step(energy, optimizer.transformation, grad_clip, projection)
   if isinstance(
-    optimizer, BacktrackingLineSearch | projected_gradient.ProjectedGradient
+    optimizer,
+    BacktrackingLineSearch | projected_gradient.ProjectedGradient,
   ):
     if grad_clip is not None:
       raise ValueError(
@@ -195,13 +202,12 @@ def make_step(
         'BacktrackingLineSearch searches along straight lines, which a '
         'projection bends; use ProjectedGradient (its step size 0 searches).'
       )
-    search = optax.chain(
-      optax.sgd(optimizer.learning_rate),
-      optax.scale_by_backtracking_linesearch(
-        optimizer.max_steps, decrease_factor=optimizer.decrease_factor
-      ),
+    return line_search.make_step(
+      energy,
+      optimizer.learning_rate,
+      optimizer.max_steps,
+      optimizer.decrease_factor,
     )
-    return _optax_step(energy, search, None, None)
   if isinstance(optimizer, projected_gradient.ProjectedGradient):
     return projected_gradient.make_step(energy, optimizer, projection)
   raise ValueError(

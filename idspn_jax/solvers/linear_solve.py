@@ -1,92 +1,139 @@
 """Linear systems `A u = b` of the implicit backward pass, one per set.
 
 `A` is block diagonal: one block per set of the batch, known only through its
-product with a batch of vectors. Each solver has the signature that jaxopt's
-`custom_root` asks for, `solve(matvec, b)`, with `b` of shape `(B, N, D)`.
-Inner products, step sizes and stopping belong to each set alone.
+product with a batch of vectors, `(B, N, D)` to `(B, N, D)`. Each solver
+returns a `Solution`: the vectors `u` and which sets failed. `solve` is what
+the gradient modes call: it adds the ridge and puts `u = b` where a set failed.
+
+Solvers other than the Neumann series are differentiated as solutions of their
+systems, by `jax.lax.custom_linear_solve`, in every order.
 """
 
 from collections.abc import Callable
 
 import jax
-from jax.extend import core
-from jax.interpreters import ad
-from jax.interpreters import batching
 import jax.numpy as jnp
-from jaxopt import linear_solve
 
-Matvec = Callable[[jax.Array], jax.Array]
-Solve = Callable[[Matvec, jax.Array], jax.Array]
+from idspn_jax.ops import varying
+from idspn_jax.solvers import krylov
+
+Matvec = krylov.Matvec
+Solution = krylov.Solution
+Solver = Callable[[Matvec, jax.Array], Solution]
+
+# Relative residual above which a direct solve counts as failed.
+_INEXACT = 0.01
 
 
-def identity(matvec: Matvec, b: jax.Array) -> jax.Array:
-  """`u = b`: the limit γ → ∞ of the paper (Equation 9)."""
+def _none_failed(b):
+  return jnp.isnan(b).any(axis=(-2, -1)) & False
+
+
+def _rows(x):
+  return x[:, None, None]
+
+
+def _norm(x):
+  """L2 norm of every set, without overflow or underflow of the squares."""
+  largest = jnp.max(jnp.abs(x), axis=(-2, -1))
+  scale = jnp.where(largest > 0, largest, 1.0)
+  return scale * jnp.sqrt(jnp.sum(jnp.square(x / _rows(scale)), axis=(-2, -1)))
+
+
+def solve(
+  solver: Solver,
+  matvec: Matvec,
+  b: jax.Array,
+  *,
+  ridge: float = 0.0,
+  max_growth: float = 1e3,
+) -> Solution:
+  """Solves `(A + ridge I) u = b`; sets whose solve fails get `u = b`.
+
+  A set's solve fails where the solver says so, where `u` is not finite, and
+  where `‖u‖ > max_growth ‖b‖`. Sets with `b = 0` get `u = 0` and never fail.
+  Whatever happens to a set leaves the others' `u` unchanged to the bit.
+
+  Args:
+    solver: `(matvec, b)` to a `Solution`.
+    matvec: product with `A`.
+    b: right-hand sides, `(B, N, D)`. Below 32 bits, all but the products with
+      `A` is computed in float32.
+    ridge: λ, added to the diagonal.
+    max_growth: largest `‖u‖ / ‖b‖`.
+
+  Returns:
+    A `Solution` whose `u` is right to use for every set.
+  """
+  dtype = b.dtype
+  precise = jnp.promote_types(dtype, jnp.float32)
+
+  def ridged(u):
+    product = matvec(u.astype(dtype)).astype(precise)
+    return product + ridge * u if ridge else product
+
+  b = b.astype(precise)
+  u, failed = solver(ridged, b)
+  size = _norm(jax.lax.stop_gradient(u))
+  limit = max_growth * _norm(jax.lax.stop_gradient(b))
+  # Not finite or too large; NaN compares as false.
+  failed = failed | ~(jnp.isfinite(size) & (size <= limit))
+  zero = jnp.all(b == 0, axis=(-2, -1))
+  u = jnp.where(_rows(zero), 0.0, jnp.where(_rows(failed), b, u))
+  return Solution(u.astype(dtype), failed & ~zero)
+
+
+def _differentiable(solver, matvec, b, symmetric=False):
+  """Runs a solver; derivatives solve the same system again, or its transpose.
+
+  Where the solver fails, the solution is set to zero, so that no NaN enters
+  the derivatives of the other sets.
+  """
+
+  def attempt(matvec, b):
+    u, failed = solver(matvec, b)
+    return jnp.where(_rows(failed), 0.0, u), failed
+
+  u, failed = jax.lax.custom_linear_solve(
+    matvec, b, attempt, attempt, symmetric=symmetric, has_aux=True
+  )
+  return Solution(u, failed)
+
+
+def identity(matvec: Matvec, b: jax.Array) -> Solution:
+  """`u = b`: the limit γ → ∞ of the paper (Equation 9); never fails."""
   del matvec
-  return b
+  return Solution(b, _none_failed(b))
 
 
-def neumann(matvec: Matvec, b: jax.Array, terms: int) -> jax.Array:
-  """`u = Σ_{i=0}^{terms} (I - A)^i b`; no terms give `identity`."""
+def neumann(
+  matvec: Matvec, b: jax.Array, terms: int, scale: float = 1.0
+) -> Solution:
+  """`u = s Σ_{i=0}^{terms} (I - s A)^i b`; no terms and s = 1 give `identity`.
+
+  A set's solve fails where its last term is longer than its first: then the
+  series diverges, or grows before it converges.
+
+  Args:
+    matvec: product with `A`.
+    b: right-hand sides, `(B, N, D)`.
+    terms: number of products with `A`.
+    scale: s.
+
+  Returns:
+    A `Solution`.
+  """
+  first = b if scale == 1 else scale * b
 
   def add_term(_, carry):
     total, term = carry
-    term = term - matvec(term)
+    product = matvec(term)
+    term = term - (product if scale == 1 else scale * product)
     return total + term, term
 
-  return jax.lax.fori_loop(0, terms, add_term, (b, b))[0]
-
-
-# The product with the block of one set. It exists under `vmap` over sets only,
-# where its batching rule is the product with all blocks at once. Operands: the
-# set's index (so that it is always batched), the vector, and the arrays that
-# the products in `jaxprs` (with `A`, with `Aᵀ`) close over.
-_block_p = core.Primitive('idspn_block_product')
-
-
-def _block_batch(args, dims, *, jaxprs, counts):
-  (index, u, *arrays), u_dim = args, dims[1]
-  if u_dim is None:
-    u = jnp.broadcast_to(u[None], (index.shape[0], *u.shape))
-  else:
-    u = jnp.moveaxis(u, u_dim, 0)
-  arrays = arrays[: counts[0]]
-  return jax.core.eval_jaxpr(jaxprs[0], arrays, u)[0], 0
-
-
-def _block_transpose(cotangent, index, u, *arrays, jaxprs, counts):
-  del u  # The product is linear in it.
-  swapped = (*arrays[counts[0] :], *arrays[: counts[0]])
-  out = _block_p.bind(
-    index, cotangent, *swapped, jaxprs=jaxprs[::-1], counts=counts[::-1]
-  )
-  return (None, out, *(None for _ in arrays))
-
-
-_block_p.def_abstract_eval(lambda index, u, *arrays, **kwargs: u)
-batching.primitive_batchers[_block_p] = _block_batch
-ad.primitive_transposes[_block_p] = _block_transpose
-
-
-def _vmapped(solve: Solve, matvec: Matvec, b: jax.Array) -> jax.Array:
-  """Runs a solver for one system on every set, each with its own scalars."""
-  forward = jax.make_jaxpr(matvec)(b)
-  transpose = jax.linear_transpose(matvec, b)
-  backward = jax.make_jaxpr(lambda u: transpose(u)[0])(b)
-
-  def one(index, b):
-    def block(u):
-      return _block_p.bind(
-        index,
-        u,
-        *forward.consts,
-        *backward.consts,
-        jaxprs=(forward.jaxpr, backward.jaxpr),
-        counts=(len(forward.consts), len(backward.consts)),
-      )
-
-    return solve(block, b)
-
-  return jax.vmap(one)(jnp.arange(b.shape[0]), b)
+  total, last = jax.lax.fori_loop(0, terms, add_term, (first, first))
+  first, last = jax.lax.stop_gradient((first, last))
+  return Solution(total, ~(_norm(last) <= _norm(first)))
 
 
 def conjugate_gradient(
@@ -95,7 +142,7 @@ def conjugate_gradient(
   iterations: int,
   tolerance: float = 0.0,
   gamma: float | None = None,
-) -> jax.Array:
+) -> Solution:
   """Conjugate gradient from `u = b`, for symmetric positive definite blocks.
 
   Args:
@@ -106,24 +153,35 @@ def conjugate_gradient(
     gamma: if given, solves `(A/γ + I) u = b` instead (Section 3).
 
   Returns:
-    `u`, `(B, N, D)`.
+    A `Solution`; `krylov.conjugate_gradient` says what fails.
   """
 
   def regularized(u):
     return matvec(u) if gamma is None else matvec(u) / gamma + u
 
-  def solve(matvec, b):
-    return linear_solve.solve_cg(
-      matvec, b, init=b, maxiter=iterations, tol=tolerance
-    )
+  def solver(matvec, b):
+    return krylov.conjugate_gradient(matvec, b, b, iterations, tolerance)
 
-  return _vmapped(solve, regularized, b)
+  return _differentiable(solver, regularized, b, symmetric=True)
 
 
 def normal_conjugate_gradient(
   matvec: Matvec, b: jax.Array, iterations: int, tolerance: float = 0.0
-) -> jax.Array:
-  """Conjugate gradient on `Aᵀ A u = Aᵀ b`, for any invertible blocks."""
+) -> Solution:
+  """Conjugate gradient on `Aᵀ A u = Aᵀ b` from `u = 0`, for any blocks.
+
+  On a singular block it approaches the least-squares solution, which is not a
+  failure unless `Aᵀ b = 0`.
+
+  Args:
+    matvec: product with `A`.
+    b: right-hand sides, `(B, N, D)`.
+    iterations: most steps, two products each.
+    tolerance: a set stops once `‖Aᵀ (b - A u)‖ ≤ tolerance ‖Aᵀ b‖`.
+
+  Returns:
+    A `Solution`; `krylov.conjugate_gradient` says what fails.
+  """
   transpose = jax.linear_transpose(matvec, b)
 
   def rmatvec(u):
@@ -132,10 +190,13 @@ def normal_conjugate_gradient(
   def normal(u):
     return rmatvec(matvec(u))
 
-  def solve(matvec, b):
-    return linear_solve.solve_cg(matvec, b, maxiter=iterations, tol=tolerance)
+  def solver(matvec, b):
+    start = varying.vary_like(jnp.zeros_like(b), b)
+    return krylov.conjugate_gradient(matvec, b, start, iterations, tolerance)
 
-  return _vmapped(solve, normal, rmatvec(b))
+  right = rmatvec(b)
+  u, failed = _differentiable(solver, normal, right, symmetric=True)
+  return Solution(u, failed | jnp.all(right == 0, axis=(-2, -1)))
 
 
 def gmres(
@@ -144,8 +205,8 @@ def gmres(
   iterations: int,
   restart: int = 20,
   tolerance: float = 1e-5,
-) -> jax.Array:
-  """GMRES with restarts, for any invertible blocks.
+) -> Solution:
+  """GMRES with restarts from `u = 0`, for any invertible blocks.
 
   Args:
     matvec: product with `A`.
@@ -155,23 +216,44 @@ def gmres(
     tolerance: a set stops once `‖b - A u‖ ≤ tolerance ‖b‖`.
 
   Returns:
-    `u`, `(B, N, D)`.
+    A `Solution`; `krylov.gmres` says what fails.
   """
 
-  def solve(matvec, b):
-    return linear_solve.solve_gmres(
-      matvec, b, tol=tolerance, restart=restart, maxiter=iterations
-    )
+  def solver(matvec, b):
+    return krylov.gmres(matvec, b, iterations, restart, tolerance)
 
-  return _vmapped(solve, matvec, b)
+  return _differentiable(solver, matvec, b)
 
 
-def dense(matvec: Matvec, b: jax.Array) -> jax.Array:
-  """Builds every block, `(B, N·D, N·D)`, and solves it exactly by LU."""
+def _blocks(matvec, b):
+  """Every set's block of `A`, `(B, N·D, N·D)`."""
   batch, n, d = b.shape
-  basis = jnp.eye(n * d, dtype=b.dtype).reshape(n * d, 1, n, d)
-  basis = jnp.broadcast_to(basis, (n * d, batch, n, d))
-  columns = jax.lax.map(matvec, basis).reshape(n * d, batch, n * d)
-  blocks = jnp.moveaxis(columns, 0, -1)
-  solution = jnp.linalg.solve(blocks, b.reshape(batch, n * d, 1))
-  return solution.reshape(b.shape)
+  unit = jnp.eye(n * d, dtype=bool).reshape(n * d, 1, n, d)
+  basis = jnp.where(unit, jnp.ones_like(b)[None], jnp.zeros_like(b)[None])
+  columns = jax.lax.map(matvec, varying.vary_like(basis, b))
+  return jnp.moveaxis(columns.reshape(n * d, batch, n * d), 0, -1)
+
+
+def dense(matvec: Matvec, b: jax.Array) -> Solution:
+  """Builds every block, `(B, N·D, N·D)`, and solves it directly by LU.
+
+  A set's solve fails where its block is singular to working precision: where
+  `u` is not finite or `‖A u - b‖ > 0.01 ‖b‖`.
+
+  Args:
+    matvec: product with `A`.
+    b: right-hand sides, `(B, N, D)`.
+
+  Returns:
+    A `Solution`.
+  """
+
+  def solver(matvec, b):
+    blocks = _blocks(matvec, b)
+    right = b.reshape(b.shape[0], -1, 1)
+    u = jnp.linalg.solve(blocks, right)
+    product = jnp.matmul(blocks, u, precision=jax.lax.Precision.HIGHEST)
+    exact = _norm(product - right) <= _INEXACT * _norm(right)
+    return Solution(u.reshape(b.shape), ~exact)
+
+  return _differentiable(solver, matvec, b)

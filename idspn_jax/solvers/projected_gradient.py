@@ -2,9 +2,9 @@
 
 import dataclasses
 
-import jaxopt
-
 from idspn_jax.solvers import energy as energy_lib
+from idspn_jax.solvers import jaxopt_import
+from idspn_jax.solvers import option_checks
 from idspn_jax.solvers import per_set
 
 
@@ -16,11 +16,21 @@ class ProjectedGradient:
     stepsize: fixed step size; 0 chooses one by line search at every step.
     acceleration: use FISTA's acceleration.
     max_linesearch_steps: most halvings of the step size.
+
+  Raises:
+    ValueError: if an attribute is of the wrong type or out of range.
   """
 
   stepsize: float = 0.0
   acceleration: bool = True
   max_linesearch_steps: int = 15
+
+  def __post_init__(self):
+    option_checks.number('stepsize', self.stepsize, positive=False)
+    option_checks.flag('acceleration', self.acceleration)
+    option_checks.integer(
+      'max_linesearch_steps', self.max_linesearch_steps, least=1
+    )
 
 
 def make_step(
@@ -47,7 +57,7 @@ def make_step(
     del hyperparams
     return y if projection is None else projection(y[None])[0]
 
-  solver = jaxopt.ProjectedGradient(
+  solver = jaxopt_import.ProjectedGradient(
     per_set.one_set(energy),
     project,
     stepsize=optimizer.stepsize,

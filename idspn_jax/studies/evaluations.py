@@ -7,11 +7,14 @@ from typing import Any
 
 import jax
 
+from idspn_jax import errors
 from idspn_jax.runs import files
 from idspn_jax.runs import loading
 from idspn_jax.runs import provenance
 from idspn_jax.runs import scalars
 from idspn_jax.training import evaluation
+
+_TABLE = 'table.json'
 
 
 def evaluate_at(
@@ -32,7 +35,9 @@ def evaluate_at(
     options = {'iterations': count} if run.task.iterates else {}
     (metrics,) = evaluate(run.variables, **options)
     rows.append({'iterations': count, **metrics})
-  trained_with = run.config.model.iterations if run.task.iterates else None
+  trained_with = None
+  if run.task.iterates:
+    trained_with = run.config.get('model', {}).get('iterations')
   table = {
     'task': run.config.task,
     'step': run.step,
@@ -42,7 +47,7 @@ def evaluate_at(
     **provenance.provenance(),
   }
   if run.other_file is not None:
-    table['other_file'] = run.other_file
+    table['other_file'] = os.path.abspath(run.other_file)
   return table
 
 
@@ -60,19 +65,62 @@ def format_table(table: dict[str, Any]) -> str:
     )
   if 'other_file' in table:
     lines.append(
-      f'All sets of {table["other_file"]}, which the run was not trained on, '
-      "scaled by the run's statistics."
+      f'All sets of {table["other_file"]}, another file than the one that the '
+      "run was trained on, scaled by the run's statistics."
     )
   return '\n'.join(lines)
 
 
 def default_output(run: loading.LoadedRun) -> str:
-  """Where a run's evaluation goes: a folder of the run, one per data file."""
+  """Where a run's evaluation goes: a folder of the run, one per data file.
+
+  Raises:
+    UserError: if the folder of that name belongs to another file.
+  """
   folder = os.path.join(run.workdir, 'evaluation')
   if run.other_file is None:
     return folder
   stem = os.path.splitext(os.path.basename(run.other_file))[0]
-  return f'{folder}_{stem}'
+  folder = f'{folder}_{stem}'
+  path = os.path.join(folder, _TABLE)
+  if os.path.exists(path):
+    before = _file_of(path)
+    if before not in (None, os.path.abspath(run.other_file)):
+      raise errors.UserError(
+        f'{path} holds the evaluation of {before}; give the one of '
+        f'{run.other_file} another place: --output=DIR.'
+      )
+  return folder
+
+
+def _file_of(path):
+  """The data file of a stored table; None if the table is damaged."""
+  try:
+    found = files.read_json(path)
+  except errors.UserError:
+    return None
+  return found.get('other_file') if isinstance(found, dict) else None
+
+
+def check_output(directory: str, given: bool) -> None:
+  """Refuses an output directory that could not be written to; creates it.
+
+  Args:
+    directory: where table and figures go.
+    given: whether the user has chosen it.
+
+  Raises:
+    UserError: naming the directory and the remedy.
+  """
+  try:
+    files.make_directory(directory, '--output')
+  except errors.UserError as e:
+    if given:
+      raise
+    raise errors.UserError(
+      f'Cannot write to {directory}, the place in the run; choose another one: '
+      '--output=DIR.'
+    ) from e
 
 
 def save(
@@ -96,7 +144,7 @@ def save(
     UserError: if the directory cannot be written to.
   """
   files.make_directory(directory, '--output')
-  path = os.path.join(directory, 'table.json')
+  path = os.path.join(directory, _TABLE)
   files.write_json(path, table)
   if not figures:
     return [path]
@@ -114,7 +162,11 @@ def save(
       curves[label] = (steps, values)
   if curves:
     drawn['learning_curve'] = trajectories.draw_losses(curves)
-  return [path] + [
-    str(save_lib.save_figure(figure, os.path.join(directory, f'{name}.png')))
-    for name, figure in drawn.items()
-  ]
+  written = [path]
+  for name, figure in drawn.items():
+    place = os.path.join(directory, f'{name}.png')
+    try:
+      written.append(str(save_lib.save_figure(figure, place)))
+    except OSError as e:
+      raise files.cannot_write(place, e) from e
+  return written

@@ -8,6 +8,7 @@ import numpy as np
 
 from idspn_jax.metrics import equivariance as laws
 from idspn_jax.metrics import numbering_errors
+from idspn_jax.metrics import set_accuracy
 from idspn_jax.tasks import class_numbering
 from idspn_jax.tasks import task as task_lib
 
@@ -104,7 +105,8 @@ def worst_numbering(
     given, mask = batch['classes'], batch['mask']
     scores = predict(given, jax.random.fold_in(key, i))
     classes.append(given[mask])
-    predictions.append(np.argmax(scores, axis=-1)[mask])
+    numbers = set_accuracy.predicted_numbers(scores)
+    predictions.append(np.asarray(numbers)[mask])
   return numbering_errors.worst_numbering(
     np.concatenate(classes),
     np.concatenate(predictions),

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from idspn_jax import checks
 from idspn_jax import errors
 from idspn_jax.runs import files
 from idspn_jax.runs import loading
@@ -25,6 +26,9 @@ def predict(
 ) -> dict[str, np.ndarray]:
   """Predicts for any number of inputs, in batches of one size.
 
+  With a learned initial set, predictions do not depend on the size of the
+  batches (up to rounding); with a sampled one, other batches draw another.
+
   Args:
     run: a trained run.
     inputs: arrays with one row per input, see `Data.read_inputs`.
@@ -39,6 +43,9 @@ def predict(
     UserError: if there are no inputs, a size is impossible, or the task
       predicts nothing.
   """
+  checks.integer(batch_size, 'batch_size')
+  if iterations is not None:
+    checks.integer(iterations, 'iterations')
   count = len(next(iter(inputs.values())))
   if count == 0:
     raise errors.UserError('There are no inputs to predict from.')
@@ -65,6 +72,9 @@ def save(
 ) -> None:
   """Writes predictions as `.npz`, or as `.json` with where they come from.
 
+  The file appears whole or not at all. In JSON, CLEVR objects are written as in
+  a scene file, and non-finite numbers as null.
+
   Args:
     run: the run that predicted.
     predictions: from `predict`.
@@ -74,24 +84,17 @@ def save(
     UserError: if the suffix is another one, or it cannot be written.
   """
   check_output(path)
-  if path.endswith('.json'):
+  if path.lower().endswith('.json'):
     content: dict[str, Any] = {
-      'predictions': {k: np.asarray(v) for k, v in predictions.items()},
+      **run.data.to_json(predictions),
       'run': run.workdir,
       'step': run.step,
       **provenance.provenance(),
     }
     files.write_json(path, content)
     return
-  temporary = f'{path}.{os.getpid()}.tmp'
-  try:
-    with open(temporary, 'wb') as f:
-      np.savez_compressed(f, **predictions)
-    os.replace(temporary, path)
-  except OSError as e:
-    if os.path.exists(temporary):
-      os.unlink(temporary)
-    raise errors.UserError(f'Cannot write {path}: {e.strerror}.') from e
+  with files.replacing(path, 'wb') as f:
+    np.savez_compressed(f, **predictions)
 
 
 def check_output(path: str) -> None:
@@ -100,9 +103,13 @@ def check_output(path: str) -> None:
   Raises:
     UserError: naming the file and the remedy.
   """
-  if not path.endswith(_SUFFIXES):
+  if not path.lower().endswith(_SUFFIXES):
     raise errors.UserError(
       f'--output={path}: give a file that ends in .npz or .json.'
+    )
+  if os.path.isdir(path):
+    raise errors.UserError(
+      f'--output={path} is a directory; give a file that ends in .npz or .json.'
     )
   files.make_directory(
     os.path.dirname(path) or '.', 'the directory of --output'

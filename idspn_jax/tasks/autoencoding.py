@@ -36,7 +36,9 @@ class SetAutoencoding(task.Task):
     """
     super().__init__(config)
     self.shape = (set_size, set_dim)
-    self.model = model.build_autoencoder(config.model, *self.shape)
+    self.model = model.build_autoencoder(
+      config.model, *self.shape, model.axis_name_of(config)
+    )
     self.set_loss = model.build_loss(config.loss)
     self.counts_fallbacks = counts_fallbacks(self.model.decoder.gradient)
 

@@ -19,6 +19,7 @@ from idspn_jax.metrics import numbering_errors
 from idspn_jax.metrics import set_accuracy
 from idspn_jax.tasks import autoencoding
 from idspn_jax.tasks import data as data_lib
+from idspn_jax.tasks import model
 from idspn_jax.tasks import numbering_models
 from idspn_jax.tasks import task
 
@@ -76,7 +77,10 @@ class ClassNumbering(task.Task):
     """Builds the model; see `Task`."""
     super().__init__(config)
     self.model = numbering_models.build_model(
-      config.model_name, config.model, config.data.set_size
+      config.model_name,
+      config.model,
+      config.data.set_size,
+      model.axis_name_of(config),
     )
     self.iterates = config.model_name in numbering_models.DECODERS
     if self.iterates:
@@ -182,12 +186,11 @@ class ClassNumbering(task.Task):
     loss, matching = class_matching.class_matched_loss(
       scores, target, classes, self.cost
     )
-    predicted = jnp.argmax(scores, axis=-1)
+    predicted = set_accuracy.predicted_numbers(scores)
     elements, sets = set_accuracy.matched_accuracy(predicted, numbers, matching)
     equal = set_accuracy.multiset_equal(
       predicted, numbers, classes, self.config.data.num_classes
     )
-    # The argmax of NaN scores is 0, which may be the right number.
     finite = jnp.all(jnp.isfinite(scores), axis=(-2, -1))
     metrics = {
       'loss': loss,
@@ -202,7 +205,8 @@ class ClassNumbering(task.Task):
     scores, inner = self.scores(
       variables, batch['classes'], key, **decode_options
     )
-    return {'scores': scores, 'numbers': jnp.argmax(scores, -1), **inner}
+    numbers = set_accuracy.predicted_numbers(scores)
+    return {'scores': scores, 'numbers': numbers, **inner}
 
   def draw(self, variables, data, key, iterations):
     """See `Task.draw`: predicted against true numbers of the worst test set."""
@@ -214,11 +218,16 @@ class ClassNumbering(task.Task):
     for t in iterations:
       options = {'iterations': t} if self.iterates else {}
       scores, _ = self.scores(variables, jnp.asarray(classes), key, **options)
-      label = 'prediction' if t is None else f'T = {t}'
-      worst[label] = numbering_errors.worst_numbering(
-        classes, np.argmax(scores, axis=-1), self.config.data.num_classes
+      worst['prediction' if t is None else t] = (
+        numbering_errors.worst_numbering(
+          classes,
+          np.asarray(set_accuracy.predicted_numbers(scores)),
+          self.config.data.num_classes,
+        )
       )
-    return {'numbering': numbering.draw_numberings(worst)}
+    trained_with = self.config.model.iterations if self.iterates else None
+    figure = numbering.draw_numberings(worst, trained_with=trained_with)
+    return {'numbering': figure}
 
 
 class NumberingData(data_lib.ArrayData):

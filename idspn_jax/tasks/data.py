@@ -57,6 +57,10 @@ class Data(abc.ABC):
     """Turns predictions into the units of the input file."""
     return predictions
 
+  def to_json(self, predictions: dict[str, np.ndarray]) -> dict[str, Any]:
+    """What a JSON file says of predictions in the units of the input file."""
+    return {'predictions': predictions}
+
 
 def no_predictions(task: str) -> errors.UserError:
   """The error of a task that has no `predict`."""

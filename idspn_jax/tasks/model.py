@@ -25,6 +25,8 @@ LOSSES = {
   'chamfer': set_losses.chamfer_loss,
   'sinkhorn': set_losses.sinkhorn_loss,
 }
+# Of `jax.pmap`, see `training.parallel`.
+BATCH_AXIS = 'batch'
 INITIAL_SETS = ('learned', 'normal', 'zeros')
 DTYPES = {'float32': None, 'bfloat16': jnp.bfloat16}
 OPTIMIZERS = ('gradient_descent', 'line_search', 'projected_gradient')
@@ -125,8 +127,16 @@ def _gradient(config):
   return gradients.gradient_mode(config.gradient, **options)
 
 
+def axis_name_of(config: ml_collections.ConfigDict) -> str | None:
+  """The mapped axis over which a whole config's training divides batches."""
+  return BATCH_AXIS if config.parallel == 'pmap' else None
+
+
 def build_autoencoder(
-  config: ml_collections.ConfigDict, set_size: int, set_dim: int
+  config: ml_collections.ConfigDict,
+  set_size: int,
+  set_dim: int,
+  axis_name: str | None = None,
 ) -> autoencoder.SetAutoencoder:
   """Builds the autoencoder that a config describes.
 
@@ -134,6 +144,7 @@ def build_autoencoder(
     config: like `default_config()`.
     set_size: elements per set N.
     set_dim: features per element D.
+    axis_name: see `axis_name_of`.
 
   Returns:
     The module; zero for clip and tolerance mean none.
@@ -175,6 +186,7 @@ def build_autoencoder(
     regularizer=config.regularizer,
     initial_set=config.initial_set,
     initial_scale=config.initial_scale,
+    axis_name=axis_name,
   )
   input_pool = 'fs_autodiff' if config.pool == 'fs_autodiff' else 'fs'
   return autoencoder.SetAutoencoder(encoder(pool=input_pool), decoder)

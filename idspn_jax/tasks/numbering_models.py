@@ -28,7 +28,10 @@ MODELS = (*_BASELINES, *DECODERS)
 
 
 def build_model(
-  name: str, config: ml_collections.ConfigDict, set_size: int
+  name: str,
+  config: ml_collections.ConfigDict,
+  set_size: int,
+  axis_name: str | None = None,
 ) -> Callable:
   """Builds one of the seven models.
 
@@ -36,6 +39,7 @@ def build_model(
     name: one of `MODELS`.
     config: the `model` part of a config.
     set_size: elements per set N, and numbers to choose from.
+    axis_name: see `model.axis_name_of`.
 
   Returns:
     A Flax module from one-hot classes `(B, N, K)` to scores `(B, N, N)`.
@@ -45,7 +49,7 @@ def build_model(
   """
   checks.choice(name, 'config.model_name', MODELS)
   if name in DECODERS:
-    built = model.build_autoencoder(config, set_size, set_size)
+    built = model.build_autoencoder(config, set_size, set_size, axis_name)
     return autoencoder.SetAutoencoder(
       built.input_encoder, built.decoder, condition_on_input=True
     )
@@ -55,4 +59,7 @@ def build_model(
       'config.model.hidden_dim must be a multiple of 8 (the attention heads); '
       f'got {config.hidden_dim}.'
     )
-  return _BASELINES[name](config.hidden_dim, set_size)
+  built = _BASELINES[name](config.hidden_dim, set_size)
+  if name == 'transformer_random_pe':
+    built = built.clone(axis_name=axis_name)
+  return built

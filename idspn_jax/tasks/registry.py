@@ -26,7 +26,7 @@ def names() -> list[str]:
   return sorted({*_OWN, *_REGISTERED})
 
 
-def register(name: str, builder: task_lib.Builder) -> None:
+def register_task(name: str, builder: task_lib.Builder) -> None:
   """Makes a task available to configs under `config.task`.
 
   A run is opened again by that name, so a program that evaluates it has to

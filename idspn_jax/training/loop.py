@@ -139,8 +139,10 @@ def _open(configs, workdirs, task, resources):
   """Opens the runs, whose directories stay locked while they train."""
   runs = []
   built: dict[str, task_lib.Experiment] = {}
-  for config, workdir in zip(configs, workdirs, strict=True):
+  # All before anything is written to one of them.
+  for workdir in workdirs:
     resources.enter_context(directory.locked(workdir))
+  for config, workdir in zip(configs, workdirs, strict=True):
     config = directory.adopt(config, workdir)
     record = directory.read_record(workdir)
     # Runs of one experiment share its task and the source of its data.

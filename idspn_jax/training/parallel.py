@@ -16,9 +16,10 @@ import ml_collections
 import numpy as np
 
 from idspn_jax import errors
+from idspn_jax.tasks import model
 from idspn_jax.tasks import task as task_lib
 
-BATCH_AXIS = 'batch'
+BATCH_AXIS = model.BATCH_AXIS
 
 
 def device_mesh() -> jax.sharding.Mesh:

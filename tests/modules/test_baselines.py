@@ -95,7 +95,7 @@ def test_random_positions_keep_the_precision(precision, x64):
 def assert_uniform(array, bound):
   array = np.asarray(array)
   assert 0.9 * bound < np.max(np.abs(array)) <= bound
-  # A uniform variable's deviation is its bound over √3.
+  # A uniform variable's standard deviation is its bound over √3.
   np.testing.assert_allclose(np.std(array), bound / np.sqrt(3), rtol=0.15)
 
 

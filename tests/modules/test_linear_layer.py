@@ -17,7 +17,7 @@ def test_torch_init_is_uniform_in_weight_and_bias(fan_in):
   assert params['bias'].shape == (400,)
   for x in (np.asarray(params['kernel']), np.asarray(params['bias'])):
     assert 0.98 * bound < np.max(np.abs(x)) <= bound
-    # A uniform variable's deviation is its bound over √3.
+    # A uniform variable's standard deviation is its bound over √3.
     np.testing.assert_allclose(np.std(x), bound / np.sqrt(3), rtol=0.1)
     np.testing.assert_allclose(np.mean(x), 0.0, atol=0.1 * bound)
 

@@ -48,7 +48,7 @@ def test_parameters_and_values(rng, pool, variables_of):
 
 
 @pytest.mark.parametrize('pieces,rows', ((None, 16), (24, 25)))
-def test_fspool_init_has_deviation_one_over_root_rows(pieces, rows):
+def test_fspool_init_has_standard_deviation_one_over_root_rows(pieces, rows):
   module = set_encoders.FSPool(pieces=pieces)
   weight = init(module, jnp.zeros((1, 16, 500)))['params']['weight']
   assert weight.shape == (rows, 500)

@@ -160,7 +160,7 @@ def test_diverged_set_leaves_the_others_alone(toward_z):
     ({'tolerance': -1e-3}, 'tolerance must not be negative'),
     ({'gradient': 'unrolled'}, 'gradient must be a mode'),
     ({'optimizer': 'sgd'}, 'optimizer must be GradientDescent'),
-    ({'grad_clip': -1.0}, 'grad_clip needs a positive norm'),
+    ({'grad_clip': -1.0}, 'grad_clip must be positive'),
     (
       {
         'gradient': gradients.ConjugateGradient(),

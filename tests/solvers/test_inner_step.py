@@ -178,7 +178,7 @@ def test_optimizers_that_do_not_combine_are_refused(toward_z):
 
 
 def test_clip_of_the_wrong_size_is_refused(toward_z):
-  with pytest.raises(ValueError, match='grad_clip needs a positive norm'):
+  with pytest.raises(ValueError, match='grad_clip must be positive'):
     run(toward_z, inner_step.GradientDescent(), 1, grad_clip=0.0)
 
 
