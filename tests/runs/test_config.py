@@ -141,6 +141,7 @@ class TestComplete:
 
 def test_an_older_run_is_continued_with_its_settings():
   config = config_lib.default_config()
+  config.task = 'own_sets'
   config.data = ml_collections.ConfigDict({'split_seed': 0})
   stored = json.loads(config.to_json())
   assert config_lib.inherit(config, stored) is config

@@ -82,5 +82,7 @@ class TestRunsThatAreThere:
   def test_broken_files(self, tmp_path):
     self.started(tmp_path, 1)
     (tmp_path / 'seed1' / 'result.json').write_text('{"step": ')
-    with pytest.raises(errors.UserError, match='Cannot read .*result.json'):
+    with pytest.raises(
+      errors.UserError, match='result.json is damaged.*remove it'
+    ):
       self.check(tmp_path)

@@ -181,6 +181,7 @@ for make, argument, seeds in (
   (multisets, 'jacobian_free', (0,)),
   (multisets, 'unrolled', (0, 5)),
   (numbering, 'idspn', (0,)),
+  (numbering, 'transformer_random_pe', (0, 5)),
   (batch_norm, False, (0,)),
   (batch_norm, True, (0, 5)),
 ):

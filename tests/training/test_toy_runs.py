@@ -307,7 +307,7 @@ class TestOwnTasks:
     config = toy.get_config(steps=2)
     with pytest.raises(errors.UserError, match="config.task is 'toy'; .*own"):
       loop.train_and_evaluate(config, str(tmp_path))
-    registry.register('toy', toy.build)
+    registry.register_task('toy', toy.build)
     assert 'toy' in registry.names()
     result = loop.train_and_evaluate(config, str(tmp_path))
     assert result['task'] == 'toy' and result['step'] == 2
@@ -315,9 +315,9 @@ class TestOwnTasks:
 
   def test_names_of_the_library_are_taken(self):
     with pytest.raises(errors.UserError, match='own_sets.*another name'):
-      registry.register('own_sets', toy.build)
+      registry.register_task('own_sets', toy.build)
     with pytest.raises(errors.UserError, match="'toy' must be a function"):
-      registry.register('toy', 'tests.toy')
+      registry.register_task('toy', 'tests.toy')
 
   def test_the_builder_must_return_an_experiment(self, tmp_path):
     with pytest.raises(errors.UserError, match='returned Toy; .* Experiment'):

@@ -133,7 +133,7 @@ class ToyData(data_lib.ArrayData):
 
 
 def build(config):
-  """Builds the experiment; see `registry.register`."""
+  """Builds the experiment; see `registry.register_task`."""
   of_seed = functools.cache(lambda seed: ToyData(config, seed))
   return task_lib.Experiment(Toy(config), of_seed)
 
