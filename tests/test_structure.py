@@ -37,7 +37,15 @@ ALLOWED = {
   },
   'runs': {'checks', 'data', 'tasks'},
   'training': {'data', 'runs', 'tasks'},
-  'studies': {'figures', 'metrics', 'runs', 'solvers', 'tasks', 'training'},
+  'studies': {
+    'data',
+    'figures',
+    'metrics',
+    'runs',
+    'solvers',
+    'tasks',
+    'training',
+  },
 }
 # Packages of others that only some parts may import.
 HOMES = {
