@@ -38,6 +38,7 @@ ALLOWED = {
   'runs': {'checks', 'data', 'tasks'},
   'training': {'data', 'runs', 'tasks'},
   'studies': {
+    'checks',
     'data',
     'figures',
     'metrics',
