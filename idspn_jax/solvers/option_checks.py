@@ -1,72 +1,116 @@
-"""Checks of numbers given as options, at construction.
+"""Checks of options, which are known before anything is traced.
 
 Each returns the option as a plain Python number, so that options given as
-NumPy scalars compare and hash as their values do.
+NumPy scalars compare, hash and promote as their values do.
 """
 
-import math
 import operator
+from typing import Any
 
+import jax
 import numpy as np
 
 
-def _refusal(name, wanted, value):
-  return ValueError(f'{name} must be {wanted}; got {value!r}.')
+def _refuse(name, wanted, value):
+  if isinstance(value, jax.core.Tracer):
+    raise ValueError(
+      f'{name} must be known before tracing and cannot be learned; got a '
+      f'traced value, {value}. Give a Python number.'
+    )
+  raise ValueError(f'{name} must {wanted}; got {value!r}.')
 
 
-def flag(name: str, value: bool) -> bool:
+def _plain(value):
+  """A Python scalar for any concrete scalar, else the value itself."""
+  if isinstance(value, jax.core.Tracer):
+    return value
+  if isinstance(value, np.generic | np.ndarray | jax.Array) and value.ndim == 0:
+    return np.asarray(value).item()
+  return value
+
+
+def flag(name: str, value: Any) -> bool:
   """Returns a boolean option; raises ValueError for anything else."""
-  if not isinstance(value, bool | np.bool_):
-    raise _refusal(name, 'True or False', value)
-  return bool(value)
+  plain = _plain(value)
+  if not isinstance(plain, bool):
+    _refuse(name, 'be True or False', value)
+  return plain
 
 
-def integer(name: str, value: int, least: int) -> int:
+def integer(name: str, value: Any, least: int) -> int:
   """Checks an option that counts something.
 
   Args:
     name: the option, for the message.
-    value: an int or a NumPy integer; booleans and floats are refused.
+    value: any integer, also of NumPy; booleans and floats are refused.
     least: smallest value allowed.
 
   Returns:
     The value as an int.
 
   Raises:
-    ValueError: if it is anything else; says what is wanted.
+    ValueError: if it is anything else, or traced; says what is wanted.
   """
-  wanted = f'an integer of at least {least}'
-  if isinstance(value, bool) or not isinstance(value, int | np.integer):
-    raise _refusal(name, wanted, value)
-  if value < least:
-    raise _refusal(name, wanted, value)
-  return operator.index(value)
+  plain = _plain(value)
+  wanted = f'be an integer of at least {least}'
+  if isinstance(plain, bool | jax.core.Tracer):
+    _refuse(name, wanted, value)
+  try:
+    plain = operator.index(plain)
+  except TypeError:
+    _refuse(name, wanted, value)
+  if plain < least:
+    _refuse(name, wanted, value)
+  return plain
 
 
-def number(name: str, value: float, *, positive: bool) -> float:
+def number(name: str, value: Any, *, positive: bool) -> float:
   """Checks an option that is a real number.
 
   Args:
     name: the option, for the message.
-    value: a Python or NumPy number; booleans, strings and arrays are refused,
-      and so are infinity and NaN.
+    value: a Python or NumPy number; booleans, strings and arrays of several
+      numbers are refused, and so are infinity and NaN.
     positive: whether it must be more than 0; otherwise 0 is allowed too.
 
   Returns:
     The value as a Python number.
 
   Raises:
-    ValueError: if it is anything else; says what is wanted.
+    ValueError: if it is anything else, or traced; says what is wanted.
   """
-  wanted = 'a finite number ' + ('above 0' if positive else 'of at least 0')
-  kinds = int | float | np.integer | np.floating
-  if isinstance(value, bool) or not isinstance(value, kinds):
-    raise _refusal(name, wanted, value)
-  plain = value.item() if isinstance(value, np.generic) else value
-  try:
-    finite = math.isfinite(plain)
-  except OverflowError:  # An int beyond the range of floats.
-    finite = False
-  if not finite or plain < 0 or (positive and plain == 0):
-    raise _refusal(name, wanted, value)
+  plain = _plain(value)
+  wanted = (
+    'be positive, a finite number above 0'
+    if positive
+    else 'not be negative, but a finite number of at least 0'
+  )
+  if isinstance(plain, bool) or not isinstance(plain, int | float):
+    _refuse(name, wanted, value)
+  in_range = plain > 0 if positive else plain >= 0
+  if not in_range or plain > np.finfo(np.float64).max:
+    _refuse(name, wanted, value)
+  return plain
+
+
+def fraction(name: str, value: Any, *, with_zero: bool) -> float:
+  """Checks an option that is less than 1.
+
+  Args:
+    name: the option, for the message.
+    value: a Python or NumPy number.
+    with_zero: whether 0 is allowed.
+
+  Returns:
+    The value as a Python number.
+
+  Raises:
+    ValueError: if it is not in `[0, 1)` (without zero, in `(0, 1)`).
+  """
+  plain = _plain(value)
+  wanted = 'be in [0, 1)' if with_zero else 'be in (0, 1)'
+  if isinstance(plain, bool) or not isinstance(plain, int | float):
+    _refuse(name, wanted, value)
+  if not (0 < plain < 1 or (with_zero and plain == 0)):
+    _refuse(name, wanted, value)
   return plain
