@@ -99,6 +99,7 @@ import sys
 import jax
 import numpy as np
 
+from configs import class_numbering
 from configs import random_multisets
 from idspn_jax.tasks import registry
 from idspn_jax.training import loop
@@ -116,6 +117,19 @@ def multisets(kind, gradient):
   config.data.num_train, config.data.num_test = 32, 4
   config.model.hidden_dim = config.model.latent_dim = 8
   config.model.gradient = gradient
+  config.batch_size = 16
+  config.optimizer.name, config.learning_rate = 'sgd', 0.1
+  config.parallel = kind
+  return config, registry.build(config)
+
+
+def numbering(kind, model):
+  # Each set starts from noise of its own.
+  config = class_numbering.get_config(
+    f'n=2,T=2,samples=32,classes=2,model={model}'
+  )
+  config.data.num_validation = config.data.num_test = 4
+  config.model.hidden_dim = config.model.latent_dim = 8
   config.batch_size = 16
   config.optimizer.name, config.learning_rate = 'sgd', 0.1
   config.parallel = kind
@@ -166,6 +180,7 @@ def compare(a, b):
 for make, argument, seeds in (
   (multisets, 'jacobian_free', (0,)),
   (multisets, 'unrolled', (0, 5)),
+  (numbering, 'idspn', (0,)),
   (batch_norm, False, (0,)),
   (batch_norm, True, (0, 5)),
 ):
