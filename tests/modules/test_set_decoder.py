@@ -304,7 +304,7 @@ def test_the_regularizer_may_be_learned(z):
     module = LearnedWeight(gradient)
     params = {**init(module, z)['params'], 'weight': jnp.array(0.3)}
     fixed = decoder(initial_set='learned', regularizer=0.3, gradient=gradient)
-    (own,) = (v for k, v in params.items() if k != 'weight')
+    own = {**params['SetDecoder_0'], 'encoder': params['SetEncoder_0']}
 
     def loss(params, module=module):
       out = module.apply({'params': params}, z)
