@@ -63,7 +63,8 @@ def _cg_step(matvec, target, size, state):
   p = state.direction
   product = matvec(p)
   curvature, square = _dot(p, product), _dot(p, p)
-  steepest = jnp.maximum(state.steepest, jnp.abs(curvature) / square)
+  steepness = jnp.abs(curvature) / jnp.where(square > 0, square, 1.0)
+  steepest = jnp.maximum(state.steepest, steepness)
   # Relative to the largest curvature, as numpy's matrix_rank has it. NaN
   # counts as no curvature.
   bound = size * jnp.finfo(p.dtype).eps * steepest * square
@@ -189,7 +190,8 @@ def _arnoldi(product, first, restart):
       column = column + overlap
     after = _norm(w)
     grows = after > 10 * size * jnp.finfo(w.dtype).eps * before
-    v = jnp.where(grows[:, None], w / after[:, None], 0.0)
+    v = w / jnp.where(grows, after, 1.0)[:, None]
+    v = jnp.where(grows[:, None], v, 0.0)
     here = rows[j + 1][None]
     column = column + here * jnp.where(grows, after, 0.0)[:, None]
     basis = basis + here[:, :, None] * v[:, None]

@@ -251,17 +251,21 @@ def dense(matvec: Matvec, b: jax.Array) -> Solution:
     right = b.reshape(b.shape[0], -1)
     size = right.shape[-1]
     lu, pivots, _ = jax.lax.linalg.lu(blocks)
-    u = jax.vmap(lambda *a: jax.scipy.linalg.lu_solve(a[:2], a[2]))(
-      lu, pivots, right
-    )
     diagonal = jnp.abs(jnp.diagonal(lu, axis1=-2, axis2=-1))
     bound = size * jnp.finfo(b.dtype).eps * jnp.max(diagonal, axis=-1)
-    regular = jnp.min(diagonal, axis=-1) > bound
+    singular = jnp.min(diagonal, axis=-1) <= bound
+
+    @jax.vmap
+    def substitute(lu, pivots, right, singular):
+      lu = jnp.where(singular, jnp.eye(size, dtype=lu.dtype), lu)
+      return jax.scipy.linalg.lu_solve((lu, pivots), right)
+
+    u = substitute(lu, pivots, right, singular)
     product = jnp.einsum(
       'bij,bj->bi', blocks, u, precision=jax.lax.Precision.HIGHEST
     )
     residual = jnp.linalg.norm(product - right, axis=-1)
     exact = residual <= krylov.UNSOLVED * jnp.linalg.norm(right, axis=-1)
-    return Solution(u.reshape(b.shape), ~(regular & exact))
+    return Solution(u.reshape(b.shape), singular | ~exact)
 
   return _differentiable(solver, matvec, b)

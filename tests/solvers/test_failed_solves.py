@@ -82,6 +82,15 @@ def test_zero_cotangents_give_zero_and_do_not_fail(rng, name):
   assert np.any(u[0] != 0)
 
 
+@pytest.mark.parametrize('name', ('cg', 'gmres', 'dense'))
+def test_no_nan_appears_on_the_way(rng, name, debug_nans):
+  a = blocks(rng, (SIZE, 3, 3))
+  a[1] = 0.0
+  b = jnp.asarray(rng.normal(size=(3, N, D)), jnp.float32).at[2].set(0.0)
+  _, failed = solve.__wrapped__(EXACT[name], a, b)
+  np.testing.assert_array_equal(failed, (False, True, False))
+
+
 @pytest.mark.parametrize('name', ('dense', 'gmres', 'cg'))
 @pytest.mark.parametrize('scale', (1e-3, 1e4))
 def test_singular_blocks_of_any_scale_are_found(rng, name, scale):
