@@ -39,6 +39,7 @@ ALLOWED = {
   'training': {'data', 'runs', 'tasks'},
   'studies': {
     'checks',
+    'data',
     'figures',
     'metrics',
     'runs',

@@ -184,6 +184,13 @@ def match(
     raise ValueError(
       f'Unknown matching method {method!r}; choose one of {METHODS}.'
     )
+  on_host = method in ('scipy', 'lapx')
+  if on_host and not host_matching.is_reachable():
+    raise ValueError(
+      f'Matching on the host (method {method!r}) needs the CPU platform of JAX '
+      'beside the accelerator: set JAX_PLATFORMS=cuda,cpu (or leave it unset), '
+      "or choose method='optax'."
+    )
   if cost.ndim < 2:
     raise ValueError(f'Costs need shape (..., N, M); got {cost.shape}.')
   if method == 'lapx':

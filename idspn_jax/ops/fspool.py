@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from idspn_jax.ops import permute
 from idspn_jax.ops import precision
+from idspn_jax.ops import shards
 from idspn_jax.ops import varying
 
 
@@ -104,6 +105,7 @@ def piecewise_linear_table(
   hat = jnp.maximum(1.0 - jnp.abs(position[..., None] - k), 0.0)
   inside = r < sizes[..., None].astype(weight.dtype)
   hat = jnp.where(inside[..., None], hat, jnp.zeros_like(hat))
+  weight = shards.on_mesh_of(weight, hat)
   return jnp.einsum('...nk,kc->...nc', hat, weight).astype(dtype)
 
 

@@ -133,17 +133,7 @@ def is_reachable() -> bool:
 def call_host(
   cost: jax.Array, rows: Side, columns: Side, *, use_lapx: bool = False
 ) -> jax.Array:
-  """`match_on_host` as a callback from traced code.
-
-  Raises:
-    ValueError: if JAX has no CPU platform to call the host with.
-  """
-  if not is_reachable():
-    raise ValueError(
-      'Matching on the host (methods scipy and lapx) needs the CPU platform of '
-      'JAX beside the accelerator: set JAX_PLATFORMS=cuda,cpu (or leave it '
-      "unset), or choose method='optax'."
-    )
+  """`match_on_host` as a callback from traced code."""
   return jax.pure_callback(
     functools.partial(match_on_host, use_lapx=use_lapx),
     jax.ShapeDtypeStruct(cost.shape[:-1], jnp.int32),

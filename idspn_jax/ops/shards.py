@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
 
 
@@ -30,6 +31,24 @@ def shard_alike(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
   if _is_split(y):
     return jax.sharding.reshard(x, jax.typeof(y).sharding), y
   return x, y
+
+
+def on_mesh_of(weight: jax.Array, reference: jax.Array) -> jax.Array:
+  """Puts a weight that is on no mesh on the reference's, not split.
+
+  Without it the derivative of a contraction with a split array is ambiguous.
+
+  Args:
+    weight: any array.
+    reference: an array, split over explicit axes or not.
+
+  Returns:
+    The weight.
+  """
+  if not _is_split(reference) or not jax.typeof(weight).sharding.mesh.empty:
+    return weight
+  mesh = jax.typeof(reference).sharding.mesh
+  return jax.sharding.reshard(weight, NamedSharding(mesh, PartitionSpec()))
 
 
 def map_shards(
@@ -56,7 +75,7 @@ def map_shards(
   sharding = jax.typeof(reference).sharding
   parts = PartitionSpec(*sharding.spec[: reference.ndim - core_rank])
   args = jax.sharding.reshard(
-    (reference, *args), jax.NamedSharding(sharding.mesh, parts)
+    (reference, *args), NamedSharding(sharding.mesh, parts)
   )
   if all(part is None for part in parts):
     return function(*args)

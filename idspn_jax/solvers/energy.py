@@ -29,9 +29,8 @@ class Inputs(NamedTuple):
     initial_set: `Y₀`, `(B, N, D)`, toward which `regularized` pulls.
     known_features: columns that are given, `(B, N, K)`, or None.
     known_elements: elements that are given, `(B, M, D)`, or None.
-    fallbacks: zeros `(B,)`, or None. Their *gradient* is 1 for each set whose
-      implicit solve fell back to the Jacobian-free answer, 0 for others,
-      whatever the loss; a set decoded twice counts twice.
+    fallbacks: zeros, `(B,)`, or None. No energy reads them; their gradient is
+      1 for the sets whose linear solve failed and 0 for the others.
   """
 
   params: Any

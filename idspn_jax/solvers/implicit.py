@@ -5,7 +5,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from idspn_jax.ops import varying
 from idspn_jax.solvers import energy as energy_lib
 from idspn_jax.solvers import forward_mode
 from idspn_jax.solvers import gradients
@@ -25,16 +24,6 @@ def _at_least_float32(tree):
     return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
 
   return jax.tree.map(cast, tree)
-
-
-def _check_fallbacks(fallbacks, batch):
-  if fallbacks.shape != (batch,) or not jnp.issubdtype(
-    fallbacks.dtype, jnp.floating
-  ):
-    raise ValueError(
-      f'fallbacks must be floating-point zeros of shape ({batch},), one per '
-      f'set; got {fallbacks.dtype} of shape {fallbacks.shape}.'
-    )
 
 
 def differentiate(
@@ -68,15 +57,9 @@ def differentiate(
 
   Raises:
     TypeError: under forward-mode differentiation; names the remedy.
-    ValueError: if `inputs.fallbacks` is not one number per set.
   """
   at_final = gradient.linearize_at == 'final'
   precisely = _at_least_float32 if gradient.solves else lambda tree: tree
-  if inputs.fallbacks is not None:
-    _check_fallbacks(inputs.fallbacks, initial_set.shape[0])
-    inputs = inputs._replace(
-      fallbacks=varying.vary_like(inputs.fallbacks, inputs.z, initial_set)
-    )
 
   def root(initial_set, inputs):
     run = solver(initial_set, inputs)

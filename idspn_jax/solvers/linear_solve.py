@@ -21,9 +21,6 @@ Matvec = krylov.Matvec
 Solution = krylov.Solution
 Solver = Callable[[Matvec, jax.Array], Solution]
 
-# Relative residual above which a direct solve counts as failed.
-_INEXACT = 0.01
-
 
 def _none_failed(b):
   return jnp.isnan(b).any(axis=(-2, -1)) & False
@@ -33,7 +30,7 @@ def _rows(x):
   return x[:, None, None]
 
 
-def _norm(x):
+def _set_norm(x):
   """L2 norm of every set, without overflow or underflow of the squares."""
   largest = jnp.max(jnp.abs(x), axis=(-2, -1))
   scale = jnp.where(largest > 0, largest, 1.0)
@@ -74,8 +71,8 @@ def solve(
 
   b = b.astype(precise)
   u, failed = solver(ridged, b)
-  size = _norm(jax.lax.stop_gradient(u))
-  limit = max_growth * _norm(jax.lax.stop_gradient(b))
+  size = _set_norm(jax.lax.stop_gradient(u))
+  limit = max_growth * _set_norm(jax.lax.stop_gradient(b))
   # Not finite or too large; NaN compares as false.
   failed = failed | ~(jnp.isfinite(size) & (size <= limit))
   zero = jnp.all(b == 0, axis=(-2, -1))
@@ -133,7 +130,7 @@ def neumann(
 
   total, last = jax.lax.fori_loop(0, terms, add_term, (first, first))
   first, last = jax.lax.stop_gradient((first, last))
-  return Solution(total, ~(_norm(last) <= _norm(first)))
+  return Solution(total, ~(_set_norm(last) <= _set_norm(first)))
 
 
 def conjugate_gradient(
@@ -228,8 +225,8 @@ def gmres(
 def _blocks(matvec, b):
   """Every set's block of `A`, `(B, N·D, N·D)`."""
   batch, n, d = b.shape
-  unit = jnp.eye(n * d, dtype=bool).reshape(n * d, 1, n, d)
-  basis = jnp.where(unit, jnp.ones_like(b)[None], jnp.zeros_like(b)[None])
+  unit = jnp.eye(n * d, dtype=b.dtype).reshape(n * d, 1, n, d)
+  basis = unit * jnp.ones_like(b)[None]
   columns = jax.lax.map(matvec, varying.vary_like(basis, b))
   return jnp.moveaxis(columns.reshape(n * d, batch, n * d), 0, -1)
 
@@ -237,8 +234,9 @@ def _blocks(matvec, b):
 def dense(matvec: Matvec, b: jax.Array) -> Solution:
   """Builds every block, `(B, N·D, N·D)`, and solves it directly by LU.
 
-  A set's solve fails where its block is singular to working precision: where
-  `u` is not finite or `‖A u - b‖ > 0.01 ‖b‖`.
+  A set's solve fails where its block is singular to working precision (the
+  smallest pivot is at most `N D ε` times the largest, ε being the machine
+  epsilon) or where `‖A u - b‖ > 0.01 ‖b‖`.
 
   Args:
     matvec: product with `A`.
@@ -250,10 +248,24 @@ def dense(matvec: Matvec, b: jax.Array) -> Solution:
 
   def solver(matvec, b):
     blocks = _blocks(matvec, b)
-    right = b.reshape(b.shape[0], -1, 1)
-    u = jnp.linalg.solve(blocks, right)
-    product = jnp.matmul(blocks, u, precision=jax.lax.Precision.HIGHEST)
-    exact = _norm(product - right) <= _INEXACT * _norm(right)
-    return Solution(u.reshape(b.shape), ~exact)
+    right = b.reshape(b.shape[0], -1)
+    size = right.shape[-1]
+    lu, pivots, _ = jax.lax.linalg.lu(blocks)
+    diagonal = jnp.abs(jnp.diagonal(lu, axis1=-2, axis2=-1))
+    bound = size * jnp.finfo(b.dtype).eps * jnp.max(diagonal, axis=-1)
+    singular = jnp.min(diagonal, axis=-1) <= bound
+
+    @jax.vmap
+    def substitute(lu, pivots, right, singular):
+      lu = jnp.where(singular, jnp.eye(size, dtype=lu.dtype), lu)
+      return jax.scipy.linalg.lu_solve((lu, pivots), right)
+
+    u = substitute(lu, pivots, right, singular)
+    product = jnp.einsum(
+      'bij,bj->bi', blocks, u, precision=jax.lax.Precision.HIGHEST
+    )
+    residual = jnp.linalg.norm(product - right, axis=-1)
+    exact = residual <= krylov.UNSOLVED * jnp.linalg.norm(right, axis=-1)
+    return Solution(u.reshape(b.shape), singular | ~exact)
 
   return _differentiable(solver, matvec, b)

@@ -1,6 +1,9 @@
 """Losses between sets: by hand, by brute force, and what must not matter."""
 
 import itertools
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -172,3 +175,18 @@ def test_an_empty_set_leaves_sinkhorn_s_other_sets_finite(
 def test_sets_that_do_not_fit_are_refused(loss):
   with pytest.raises(ValueError, match='equal batch and D'):
     loss(jnp.zeros((2, 3, 2)), jnp.zeros((2, 3, 4)))
+
+
+def test_ott_is_imported_without_a_warning():
+  code = (
+    'import numpy, idspn_jax; x = numpy.zeros((1, 2, 1), "float32"); '
+    'print(idspn_jax.sinkhorn_loss(x, x))'
+  )
+  done = subprocess.run(
+    [sys.executable, '-W', 'error', '-c', code],
+    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.stdout.strip() == '[0.]', done.stderr

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from idspn_jax.modules import autoencoder
 from idspn_jax.modules import set_decoder
@@ -55,3 +56,17 @@ def test_conditioned_on_the_input_it_decodes_beside_it(rng, variables_of):
   other = run(model, variables, z, x[:, ::-1], method='decode').set
   assert one.shape == (2, 4, 7)
   assert np.any(one != other)
+
+
+def test_options_that_would_be_swallowed_are_refused():
+  x = jnp.zeros((2, 4, 3))
+  key = jax.random.key(0)
+  with pytest.raises(ValueError, match="method='decode' of SetAutoencoder"):
+    build(3).init(key, x, trajectory=True)
+  with pytest.raises(ValueError, match='Unknown options steps'):
+    build(3).init(key, x, steps=2)
+  model = build(7, conditioned=True)
+  with pytest.raises(ValueError, match='give x, and not known_features'):
+    model.init(key, x, known_features=x)
+  with pytest.raises(ValueError, match='the input x is needed'):
+    model.init(key, jnp.zeros((2, 5)), method='decode')

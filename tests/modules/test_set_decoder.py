@@ -2,6 +2,7 @@
 
 import functools
 
+from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -246,6 +247,111 @@ def test_wrong_settings_are_refused(z):
       ),
       z,
     )
+
+
+def test_calls_refuse_what_they_would_swallow(z):
+  module = decoder(initial_set='zeros')
+  with pytest.raises(ValueError, match="trajectory=True, method='solve'"):
+    init(module, z, trajectory=True)
+  with pytest.raises(ValueError, match='Unknown options steps; known are'):
+    init(module, z, steps=3)
+
+
+@pytest.mark.parametrize(
+  'options,message',
+  (
+    ({'set_size': 0}, 'set_size must be an integer of at least 1; got 0'),
+    ({'set_dim': -2}, 'set_dim must be an integer of at least 1'),
+    ({'set_dim': 2.0}, 'set_dim must be an integer'),
+    ({'regularizer': -0.1}, 'regularizer must not be negative'),
+    ({'regularizer': np.nan}, 'regularizer must not be negative'),
+    ({'regularizer': jnp.ones(2)}, r'must be one number; got shape \(2,\)'),
+    ({'initial_scale': -1.0}, 'initial_scale must not be negative'),
+    ({'initial_scale': np.inf}, 'initial_scale must not be negative'),
+    ({'grad_clip': 0.0}, 'grad_clip must be positive'),
+    ({'tolerance': np.nan}, 'tolerance must not be negative'),
+  ),
+)
+def test_wrong_numbers_are_refused(z, options, message):
+  with pytest.raises(ValueError, match=message):
+    init(decoder(initial_set='zeros').clone(**options), z)
+
+
+def test_sizes_may_be_numpy_integers(z):
+  module = decoder(initial_set='zeros').clone(set_size=np.int64(N))
+  shape = jax.eval_shape(
+    lambda z: module.init_with_output(jax.random.key(0), z)[0], z
+  ).shape
+  assert shape == (2, N, D)
+
+
+class LearnedWeight(nn.Module):
+  """A decoder whose regularizer's weight is a parameter."""
+
+  gradient: gradients.Gradient
+
+  @nn.compact
+  def __call__(self, z):
+    weight = self.param('weight', nn.initializers.ones, ())
+    module = decoder(
+      initial_set='learned', regularizer=weight, gradient=self.gradient
+    )
+    return module(z)
+
+
+def test_the_regularizer_may_be_learned(z):
+  for gradient in (gradients.JacobianFree(), gradients.Unrolled()):
+    module = LearnedWeight(gradient)
+    params = {**init(module, z)['params'], 'weight': jnp.array(0.3)}
+    fixed = decoder(initial_set='learned', regularizer=0.3, gradient=gradient)
+    own = {**params['SetDecoder_0'], 'encoder': params['SetEncoder_0']}
+
+    def loss(params, module=module):
+      out = module.apply({'params': params}, z)
+      return jnp.sum(jnp.square(out)), out
+
+    g, out = jax.jit(jax.grad(loss, has_aux=True))(params)
+    np.testing.assert_allclose(
+      out, run(fixed, {'params': own}, z), rtol=1e-5, atol=1e-6
+    )
+    for leaf in jax.tree.leaves(g):
+      assert np.all(np.isfinite(leaf)) and np.any(leaf != 0)
+
+
+class TestLearnedSetWithoutARegularizer:
+  """It gets no gradient from an implicit mode, and that is said."""
+
+  def gradient(self, module, variables, z, **sets):
+    def loss(variables):
+      return jnp.sum(jnp.square(module.apply(variables, z, **sets)))
+
+    return jax.eval_shape(jax.grad(loss), variables)
+
+  def test_training_it_warns(self, z, variables_of):
+    module = decoder(initial_set='learned')
+    with pytest.warns(UserWarning, match='gets no gradient.*regularizer=0.1'):
+      self.gradient(module, variables_of(module, z), z)
+
+  def test_the_rest_does_not_warn(self, z, variables_of):
+    module = decoder(initial_set='learned')
+    variables = variables_of(module, z)
+    jax.eval_shape(module.apply, variables, z)
+    jax.eval_shape(jax.grad(lambda z: jnp.sum(module.apply(variables, z))), z)
+    self.gradient(module, variables, z, initial_set=jnp.zeros((N, D)))
+    for options in ({'regularizer': 0.1}, {'gradient': gradients.Unrolled()}):
+      self.gradient(module.clone(**options), variables, z)
+
+
+def test_fallbacks_reach_the_energy_s_inputs(z, variables_of):
+  module = decoder(initial_set='zeros')
+  variables = variables_of(module, z)
+  plain = run(module, variables, z)
+  zeros = jnp.zeros(2)
+  np.testing.assert_array_equal(
+    run(module, variables, z, fallbacks=zeros), plain
+  )
+  with pytest.raises(ValueError, match='fallbacks'):
+    run(module, variables, z, fallbacks=jnp.zeros(3))
 
 
 def test_latent_vectors_of_another_size_are_refused():

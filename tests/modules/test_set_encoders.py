@@ -121,3 +121,43 @@ def test_encode_with_is_a_pure_function_of_the_parameters(rng, variables_of):
   np.testing.assert_array_equal(
     jax.jit(encode)(variables['params'], x), jax.jit(module.apply)(variables, x)
   )
+
+
+def test_computes_in_a_given_type_and_returns_the_input_s(rng, variables_of):
+  x = jnp.asarray(rng.normal(size=(2, 4, 3)).astype(np.float32))
+  plain = set_encoders.SetEncoder(6, 5)
+  variables = variables_of(plain, x)
+  expected = jax.jit(plain.apply)(variables, x)
+  for dtype in (jnp.bfloat16, 'bfloat16', jnp.float32):
+    module = set_encoders.SetEncoder(6, 5, dtype=dtype)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), x)
+    leaves = jax.tree.leaves(shapes)
+    assert all(leaf.dtype == np.float32 for leaf in leaves)
+    out = jax.jit(module.apply)(variables, x)
+    assert out.dtype == np.float32
+    exact = np.dtype(dtype) == np.float32
+    np.testing.assert_allclose(out, expected, atol=1e-6 if exact else 0.1)
+    assert exact == np.array_equal(out, expected)
+
+
+@pytest.mark.parametrize(
+  'options,message',
+  (
+    ({'hidden_dim': 0}, 'hidden_dim must be an integer of at least 1'),
+    ({'latent_dim': -1}, 'latent_dim must be an integer of at least 1'),
+    ({'pieces': 0}, 'pieces must be an integer of at least 1'),
+    ({'dtype': 'int32'}, 'dtype must be a floating-point type'),
+    ({'dtype': 'bf17'}, 'dtype must be a floating-point type'),
+  ),
+)
+def test_wrong_attributes_are_refused(options, message):
+  module = set_encoders.SetEncoder(6, 5).clone(**options)
+  with pytest.raises(ValueError, match=message):
+    module.init(jax.random.key(0), jnp.zeros((2, 4, 3)))
+
+
+def test_another_set_size_is_refused_with_the_remedy(variables_of):
+  module = set_encoders.SetEncoder(6, 5)
+  variables = variables_of(module, jnp.zeros((2, 4, 3)))
+  with pytest.raises(ValueError, match='4 elements .* 5; .*pieces='):
+    module.apply(variables, jnp.zeros((2, 5, 3)))

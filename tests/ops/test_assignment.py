@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from idspn_jax.ops import assignment
+from idspn_jax.ops import host_matching
 
 
 @pytest.fixture(params=('auto', 'scipy', 'optax', 'lapx'))
@@ -204,3 +205,87 @@ def test_wrong_arguments_are_refused():
     assignment.match(cost, column_mask=jnp.ones((4,), bool))
   with pytest.raises(ValueError, match='groups of the rows need shape'):
     assignment.match(cost, row_groups=jnp.zeros((2, 4), int))
+
+
+IDS = {
+  'negative': (np.array([-1, -7, 3, -1]), np.array([3, -1, -1, -7])),
+  'sparse': (
+    np.array([10**9, 0, -(10**9), 10**9]),
+    np.array([-(10**9), 10**9, 10**9, 0]),
+  ),
+  '64 bits': (
+    np.array([2**32 + 1, 1, 2**62, 2**32 + 1]),
+    np.array([2**62, 2**32 + 1, 2**32 + 1, 1]),
+  ),
+  'unsigned': (
+    np.array([2**32 - 1, 0, 2**31, 2**32 - 1], np.uint32),
+    np.array([2**31, 2**32 - 1, 2**32 - 1, 0], np.uint32),
+  ),
+  'bytes': (np.array([1, 0, 2, 1], np.int8), np.array([2, 1, 1, 0], np.uint8)),
+}
+
+
+@pytest.mark.parametrize('name', IDS)
+@pytest.mark.parametrize('wide', (False, True))
+def test_groups_may_be_any_integers(request, method, name, wide):
+  if wide:
+    request.getfixturevalue('x64')
+  rows, columns = (ids[None] for ids in IDS[name])
+  cost = jnp.arange(16.0, dtype=jnp.float32).reshape(1, 4, 4) % 5.0
+  matching = assignment.match(
+    cost, method=method, row_groups=rows, column_groups=columns
+  )
+  plain = assignment.match(
+    cost,
+    method='scipy',
+    row_groups=np.array([[1, 0, 2, 1]]),
+    column_groups=np.array([[2, 1, 1, 0]]),
+  )
+  np.testing.assert_array_equal(matching.columns, plain.columns)
+  np.testing.assert_array_equal(
+    columns[0, np.asarray(matching.columns)[0]], rows[0]
+  )
+
+
+def test_the_cost_of_groups_does_not_depend_on_their_values(monkeypatch):
+  calls = []
+  search = np.searchsorted
+  monkeypatch.setattr(
+    np, 'searchsorted', lambda a, v, *args: calls.append(len(v)) or search(a, v)
+  )
+  groups = np.array([[0, 2**31 - 1, -(2**31)]])
+  assignment.match(
+    jnp.zeros((1, 3, 3)),
+    method='scipy',
+    row_groups=groups,
+    column_groups=groups,
+  ).columns.block_until_ready()
+  assert calls == [3, 3]
+
+
+def test_groups_that_cannot_be_compared_are_refused():
+  cost, ids = jnp.zeros((1, 2, 2)), np.array([[0, 2**40]])
+  with pytest.raises(ValueError, match='need integers; got float64'):
+    assignment.match(cost, row_groups=ids / 2)
+  with pytest.raises(ValueError, match='enable jax_enable_x64'):
+    assignment.match(
+      cost, row_groups=ids, column_groups=jnp.zeros((1, 2), jnp.int32)
+    )
+  with pytest.raises(ValueError, match='one integer type'):
+    assignment.match(cost, row_groups=ids, column_groups=ids.astype(np.uint64))
+
+
+def test_a_host_that_cannot_be_called(monkeypatch):
+  """As with JAX_PLATFORMS=cuda; here the CPU platform is only hidden."""
+
+  def devices(backend=None):
+    raise RuntimeError(f'Unknown backend {backend}')
+
+  monkeypatch.setattr(jax, 'local_devices', devices)
+  monkeypatch.setattr(host_matching, 'call_host', None)  # Not to be called.
+  # A shape of this test's own, so that it is compiled here.
+  cost = jnp.array([[[1.0, 0.0, 9.0, 9.0, 9.0], [0.0, 5.0, 9.0, 9.0, 9.0]]])
+  np.testing.assert_array_equal(assignment.match(cost).columns, [[1, 0]])
+  for method in ('scipy', 'lapx'):
+    with pytest.raises(ValueError, match="method='optax'"):
+      assignment.match(cost, method=method)

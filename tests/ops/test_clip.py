@@ -32,6 +32,20 @@ def test_zero_gradient_has_a_finite_derivative(debug_nans):
   np.testing.assert_array_equal(derivative, 1.0)
 
 
+def test_norm_of_zeros_has_derivatives_zero(debug_nans):
+  g = jnp.zeros((2, 3, 2)).at[1, 0, 0].set(2.0)
+
+  def total(g):
+    return jnp.sum(clip.set_norm(g))
+
+  first = jax.grad(total)(g)
+  np.testing.assert_array_equal(first, g / 2.0)
+  direction = jnp.ones_like(g)
+  _, second = jax.jvp(jax.grad(total), (g,), (direction,))
+  np.testing.assert_array_equal(second[0], 0.0)
+  np.testing.assert_allclose(second[1].ravel(), [0.0] + [0.5] * 5)
+
+
 @pytest.mark.parametrize('max_norm', (0.0, -1.0, float('nan')))
 def test_norms_that_are_not_positive_are_refused(max_norm):
   with pytest.raises(ValueError, match='grad_clip needs a positive norm'):

@@ -50,6 +50,12 @@ def test_l2_at_distance_zero_has_gradient_zero(debug_nans):
   np.testing.assert_array_equal(db, 0.0)
 
 
+def test_l2_at_distance_zero_has_second_derivatives_zero(debug_nans):
+  a = jnp.array([[1.0, 2.0]])
+  hessian = jax.hessian(lambda x: cost_matrix.l2_cost(x, a)[0, 0])(a)
+  np.testing.assert_array_equal(hessian, 0.0)
+
+
 def test_l2_keeps_nan():
   a = jnp.array([[jnp.nan, 0.0]])
   assert np.isnan(cost_matrix.l2_cost(a, jnp.zeros((1, 2)))[0, 0])

@@ -339,3 +339,18 @@ def test_wrong_shapes_are_refused_with_a_remedy():
       pool(jnp.zeros((3,)), jnp.zeros((4, 3)))
   with pytest.raises(ValueError, match=r'mask needs shape \(2, 4\)'):
     fspool.fspool_any_size(x, jnp.zeros((2, 3)), jnp.ones((4,), bool))
+
+
+@pytest.mark.parametrize('n', (65, 100, 255))
+def test_debug_nans_finds_none_where_there_are_none(rng, debug_nans, n):
+  x, w = (jnp.asarray(a, jnp.float32) for a in sample(rng, n))
+
+  def total(x, w):
+    return jnp.sum(fspool.fspool(x, w)) + jnp.sum(fspool.fspool_any_size(x, w))
+
+  assert np.all(np.isfinite(jax.grad(total)(x, w)))
+
+
+def test_sets_of_another_size_are_refused_with_the_remedy():
+  with pytest.raises(ValueError, match=r'SetEncoder\(..., pieces=20\)'):
+    fspool.fspool(jnp.zeros((2, 4, 3)), jnp.zeros((5, 3)))

@@ -46,6 +46,18 @@ def test_ranks_order_infinities_last_and_first(rng, n):
   assert ranks[3, 2] == n - 1
 
 
+@pytest.mark.parametrize('n', (5, 65, 257))
+def test_integers_are_ranked_too(rng, n):
+  x = rng.integers(-3, 3, size=(n, 2)).astype(np.int32)
+  x[0], x[1] = np.iinfo(np.int32).max, np.iinfo(np.int32).min
+  ranks = permute.ascending_ranks(jnp.asarray(x))
+  np.testing.assert_array_equal(ranks, stable_ranks(x))
+  values = jnp.asarray(x)
+  np.testing.assert_array_equal(
+    permute.sort_by_ranks(ranks, values), np.sort(x, axis=0)
+  )
+
+
 @pytest.mark.parametrize('n', (4, 257))
 def test_negative_and_positive_zero_tie(n):
   x = jnp.zeros((n, 1)).at[::2].set(-0.0)

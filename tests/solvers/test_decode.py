@@ -157,10 +157,16 @@ def test_diverged_set_leaves_the_others_alone(toward_z):
     ({'iterations': -1}, 'iterations must be an integer of at least 0'),
     ({'iterations': 2.0}, 'iterations must be an integer'),
     ({'iterations': True}, 'iterations must be an integer'),
+    ({'iterations': np.bool_(True)}, 'iterations must be an integer'),
     ({'tolerance': -1e-3}, 'tolerance must not be negative'),
+    ({'tolerance': np.nan}, 'tolerance must .* finite'),
+    ({'tolerance': np.inf}, 'tolerance must .* finite'),
+    ({'project_initial_set': 'no'}, 'project_initial_set must be True or'),
     ({'gradient': 'unrolled'}, 'gradient must be a mode'),
     ({'optimizer': 'sgd'}, 'optimizer must be GradientDescent'),
     ({'grad_clip': -1.0}, 'grad_clip must be positive'),
+    ({'grad_clip': np.nan}, 'grad_clip must be positive'),
+    ({'grad_clip': np.inf, 'iterations': 0}, 'grad_clip must be positive'),
     (
       {
         'gradient': gradients.ConjugateGradient(),
@@ -180,3 +186,87 @@ def test_latent_vectors_that_do_not_fit_are_refused(toward_z, z):
   inputs = toward_z.inputs._replace(z=jnp.zeros(z))
   with pytest.raises(ValueError, match=r'z of shape \(B, Z\)'):
     decode.decode(toward_z.energy, inputs)
+
+
+@pytest.mark.parametrize('gradient', (gradients.JacobianFree(), UNROLLED))
+@pytest.mark.parametrize('steps', (0, 3))
+def test_energy_and_residual_before_the_last_step(toward_z, gradient, steps):
+  out = run(toward_z, iterations=steps, gradient=gradient, trajectory=True)
+  before = max(steps - 1, 0)
+  np.testing.assert_allclose(out.last_energy, out.energy[before], rtol=1e-12)
+  np.testing.assert_allclose(
+    out.last_residual, out.residual[before], rtol=1e-12
+  )
+  assert out.last_energy.shape == out.last_residual.shape == (2,)
+
+
+def test_energy_and_residual_have_no_derivative(toward_z, debug_nans):
+  """Not even where the residual is zero, whose norm has none."""
+  y = toward_z.inputs.z.reshape(2, 3, 2)
+  inputs = toward_z.inputs._replace(initial_set=y)
+
+  @jax.jit
+  @jax.grad
+  def gradient(z):
+    out = decode.decode(
+      toward_z.energy,
+      inputs._replace(z=z),
+      iterations=2,
+      optimizer=SLOW,
+      gradient=UNROLLED,
+    )
+    return jnp.sum(out.last_energy) + jnp.sum(out.last_residual)
+
+  np.testing.assert_array_equal(gradient(inputs.z), 0.0)
+
+
+def test_integers_of_numpy_are_steps(toward_z):
+  for steps in (np.int64(2), np.uint8(2), np.array(2)):
+    out = decode.decode(toward_z.energy, toward_z.inputs, iterations=steps)
+    np.testing.assert_array_equal(out.steps, 2)
+
+
+def test_traced_settings_are_refused(toward_z):
+  for name in ('iterations', 'tolerance', 'grad_clip'):
+    with pytest.raises(ValueError, match=f'{name} must be known before'):
+      jax.jit(
+        lambda value, name=name: decode.decode(
+          toward_z.energy, toward_z.inputs, **{name: value}
+        )
+      )(3)
+
+
+@pytest.mark.parametrize(
+  'energy',
+  (
+    lambda inputs, y: jnp.sum(y),
+    lambda inputs, y: jnp.sum(y, axis=-1),
+    lambda inputs, y: jnp.sum(y, axis=(-2, -1), keepdims=True)[..., 0],
+    lambda inputs, y: jnp.sum(y > 0, axis=(-2, -1)),
+  ),
+)
+def test_energies_of_another_form_are_refused(toward_z, energy):
+  with pytest.raises(ValueError, match=r'one real number per set, shape \(2,'):
+    decode.decode(energy, toward_z.inputs)
+
+
+@pytest.mark.parametrize(
+  'replaced,message',
+  (
+    ({'z': jnp.zeros((2, 6), int)}, 'z of a floating-point type; got int'),
+    ({'initial_set': jnp.zeros((2, 3, 2), int)}, 'initial sets of a floating'),
+    ({'known_features': jnp.zeros((2, 4, 1))}, r'need shape \(2, 3, K\)'),
+    ({'known_elements': jnp.zeros((2, 1, 3))}, r'need shape \(2, M, 2\)'),
+    (
+      {
+        'known_features': jnp.zeros((2, 3, 1)),
+        'known_elements': jnp.zeros((2, 1, 2)),
+      },
+      r'need shape \(2, M, 3\)',
+    ),
+    ({'fallbacks': jnp.zeros((3,))}, r'fallbacks need shape \(2,\)'),
+  ),
+)
+def test_inputs_that_do_not_fit_are_refused(toward_z, replaced, message):
+  with pytest.raises(ValueError, match=message):
+    decode.decode(toward_z.energy, toward_z.inputs._replace(**replaced))

@@ -58,6 +58,31 @@ def test_regularizer_by_hand():
   )
 
 
+def test_regularizer_may_be_learned():
+  inputs = energy_lib.Inputs(0.1, jnp.zeros((2, 1)), jnp.ones((2, 2, 3)))
+  y = jnp.ones((2, 2, 3)).at[0].add(2.0)
+  energy = energy_lib.regularized(
+    lambda inputs, y: jnp.zeros(2), lambda inputs: inputs.params
+  )
+  g = jax.grad(lambda w: jnp.sum(energy(inputs._replace(params=w), y)))(0.1)
+  np.testing.assert_allclose(g, 0.5 * 4.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize('weight', (-0.1, np.nan, np.inf, True))
+def test_wrong_weights_are_refused(weight):
+  with pytest.raises(ValueError, match='regularizer must not be negative'):
+    energy_lib.regularized(lambda inputs, y: y, weight)
+
+
+def test_energies_come_with_their_gradient_if_asked():
+  energy = energy_lib.regularized(lambda inputs, y: jnp.zeros(1), 2.0)
+  inputs = energy_lib.Inputs(None, jnp.zeros((1, 1)), jnp.zeros((1, 1, 2)))
+  y = jnp.array([[[1.0, 3.0]]])
+  g, energies = energy_lib.energy_gradient(energy, with_energy=True)(inputs, y)
+  np.testing.assert_allclose(energies, [5.0])
+  np.testing.assert_allclose(g, y)
+
+
 def test_latent_vectors_of_another_size_are_refused():
   inputs = energy_lib.Inputs(jnp.ones((1, 2)), jnp.zeros((1, 3)), None)
   with pytest.raises(ValueError, match=r'returns shape \(1, 2\) but'):

@@ -1,4 +1,4 @@
-"""Inner optimisers: by hand, set by set, and whether they get there."""
+"""Inner optimisers: by hand, set by set, and their convergence."""
 
 import jax
 import jax.numpy as jnp
@@ -82,8 +82,14 @@ def test_first_step_is_one_plus_momentum_gradients_long(toward_z):
   (
     optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.1)),
     optax.lamb(0.05),
+    optax.lbfgs(),
+    optax.polyak_sgd(max_learning_rate=0.5),
+    optax.chain(
+      optax.scale_by_schedule(lambda count: 1.0 / (1.0 + count)),
+      optax.sgd(0.3),
+    ),
   ),
-  ids=('clipped_adam', 'lamb'),
+  ids=('clipped_adam', 'lamb', 'lbfgs', 'polyak', 'schedule'),
 )
 def test_optax_transformations_see_one_set_at_a_time(toward_z, transformation):
   optimizer = inner_step.OptaxOptimizer(transformation)
@@ -156,8 +162,10 @@ def test_residual_is_the_gradient_or_minus_a_projected_step(toward_z):
   (
     ({'learning_rate': 0.0}, 'learning_rate must be positive'),
     ({'learning_rate': float('nan')}, 'learning_rate must be positive'),
+    ({'learning_rate': float('inf')}, 'learning_rate must be positive'),
     ({'momentum': 1.0}, r'momentum must be in \[0, 1\)'),
     ({'momentum': -0.1}, r'momentum must be in \[0, 1\)'),
+    ({'nesterov': 'no'}, 'nesterov must be True or False'),
   ),
 )
 def test_wrong_settings_of_gradient_descent_are_refused(options, message):
@@ -201,3 +209,72 @@ def test_parameters_are_shared_and_the_rest_is_per_set(x64):
   )(inputs)
   np.testing.assert_allclose(y[0, 0], [4.0, 5.0], rtol=1e-6)
   np.testing.assert_allclose(y[1, 2], [11.0, 12.0], rtol=1e-6)
+
+
+def test_transformations_get_the_energy_and_its_gradient(toward_z):
+  """Polyak's step size is `(L - 0) / ‖∇L‖²`, here one half."""
+  transformation = optax.polyak_sgd(max_learning_rate=1.0)
+  optimizer = inner_step.OptaxOptimizer(transformation)
+  y = toward_z.inputs.initial_set
+  goal = toward_z.inputs.z.reshape(y.shape)
+  np.testing.assert_allclose(
+    run(toward_z, optimizer, 1), 0.5 * (y + goal), rtol=1e-6
+  )
+  lbfgs = inner_step.OptaxOptimizer(optax.lbfgs())
+  np.testing.assert_allclose(run(toward_z, lbfgs, 8), goal, atol=1e-7)
+
+
+def test_line_search_takes_the_largest_step_that_suffices(toward_z):
+  """`L(Y - s ∇L) = (1 - s)² L(Y)` and `‖∇L‖² = 2 L(Y)` for this energy."""
+  for rate, steps, factor in ((4.0, 15, 0.5), (4.0, 1, 0.5), (0.3, 15, 0.5)):
+    optimizer = inner_step.BacktrackingLineSearch(rate, steps, factor)
+    s, tries = rate, 0
+    while (1 - s) ** 2 > 1 - 2e-4 * s and tries < steps:
+      s, tries = s * factor, tries + 1
+    y = toward_z.inputs.initial_set
+    goal = toward_z.inputs.z.reshape(y.shape)
+    np.testing.assert_allclose(
+      run(toward_z, optimizer, 1), y + s * (goal - y), rtol=1e-12
+    )
+
+
+def test_line_search_stays_put_where_the_energy_is_not_finite(toward_z):
+  def energy(inputs, y):
+    far = jnp.any(y != inputs.initial_set, axis=(-2, -1)) & (y[:, 0, 0] > 0)
+    return jnp.where(far, jnp.nan, toward_z.energy(inputs, y))
+
+  y = toward_z.inputs.initial_set
+  y = y.at[0, 0, 0].set(10.0).at[1, 0, 0].set(-10.0)
+  z = toward_z.inputs.z.at[1, 0].set(-10.0)
+  problem = toward_z._replace(
+    energy=energy, inputs=toward_z.inputs._replace(z=z, initial_set=y)
+  )
+  moved = run(problem, inner_step.BacktrackingLineSearch(), 1)
+  np.testing.assert_array_equal(moved[0], y[0])
+  assert np.any(moved[1] != y[1])
+
+
+@pytest.mark.parametrize(
+  'options,message',
+  (
+    ({'learning_rate': 0.0}, 'learning_rate must be positive'),
+    ({'learning_rate': np.inf}, 'learning_rate must be positive'),
+    ({'max_steps': 0}, 'max_steps must be an integer of at least 1'),
+    ({'max_steps': 2.5}, 'max_steps must be an integer'),
+    ({'decrease_factor': 1.0}, r'decrease_factor must be in \(0, 1\)'),
+    ({'decrease_factor': np.nan}, r'decrease_factor must be in \(0, 1\)'),
+  ),
+)
+def test_wrong_settings_of_the_line_search_are_refused(options, message):
+  with pytest.raises(ValueError, match=message):
+    inner_step.BacktrackingLineSearch(**options)
+
+
+def test_what_is_no_transformation_is_refused():
+  with pytest.raises(ValueError, match='needs a transformation such as'):
+    inner_step.OptaxOptimizer(optax.adam)
+
+
+def test_learned_settings_are_refused():
+  with pytest.raises(ValueError, match='learning_rate must be known before'):
+    jax.jit(inner_step.GradientDescent)(0.1)

@@ -68,8 +68,9 @@ def by_numpy(a, b):
 @pytest.mark.parametrize('kind,name', CASES)
 def test_solution_equals_numpy_s(rng, kind, name):
   a, b = blocks(rng, kind), rng.normal(size=(B, N, D))
-  u = jax.jit(functools.partial(solve_blocks, SYMMETRIC[name]))(a, b)
+  u, failed = jax.jit(functools.partial(solve_blocks, SYMMETRIC[name]))(a, b)
   np.testing.assert_allclose(u, by_numpy(a, b), rtol=1e-8, atol=1e-9)
+  assert not np.any(failed)
 
 
 @pytest.mark.parametrize('name', SYMMETRIC)
@@ -77,14 +78,14 @@ def test_each_set_is_solved_alone(rng, name):
   """Neither the values nor the difficulty of other sets matter."""
   a, b = blocks(rng, 'symmetric'), rng.normal(size=(B, N, D))
   solve = jax.jit(functools.partial(solve_blocks, SYMMETRIC[name]))
-  together = solve(a, b)
+  together = solve(a, b).u
   a[1] = np.diag(np.geomspace(1e-4, 1.9, SIZE))
   b[1] *= 1e6
   b[2] = np.nan
-  disturbed = solve(a, b)
-  np.testing.assert_allclose(disturbed[0], together[0], rtol=1e-12)
+  disturbed = solve(a, b).u
+  np.testing.assert_array_equal(disturbed[0], together[0])
   # A set in a batch of its own.
-  alone = solve(a[:1], b[:1])
+  alone = solve(a[:1], b[:1]).u
   np.testing.assert_allclose(alone[0], together[0], rtol=1e-12)
 
 
@@ -92,7 +93,7 @@ def test_each_set_is_solved_alone(rng, name):
 def test_a_zero_right_hand_side_gives_zero(rng, name):
   a, b = blocks(rng, 'symmetric'), rng.normal(size=(B, N, D))
   b[1] = 0.0
-  u = jax.jit(functools.partial(solve_blocks, SYMMETRIC[name]))(a, b)
+  u, _ = jax.jit(functools.partial(solve_blocks, SYMMETRIC[name]))(a, b)
   np.testing.assert_allclose(u[1], 0.0, atol=1e-300)
   np.testing.assert_allclose(u[0], by_numpy(a, b)[0], rtol=1e-8, atol=1e-9)
 
@@ -102,7 +103,9 @@ def test_eager_equals_jit(rng, name):
   a, b = blocks(rng, 'symmetric'), rng.normal(size=(B, N, D))
   solve = functools.partial(solve_blocks, SYMMETRIC[name])
   np.testing.assert_allclose(
-    solve(jnp.asarray(a), jnp.asarray(b)), jax.jit(solve)(a, b), rtol=1e-11
+    solve(jnp.asarray(a), jnp.asarray(b)).u,
+    jax.jit(solve)(a, b).u,
+    rtol=1e-11,
   )
 
 
@@ -111,21 +114,26 @@ def test_vmap_equals_a_python_loop(rng, name):
   a = np.stack([blocks(rng, 'symmetric') for _ in range(2)])
   b = rng.normal(size=(2, B, N, D))
   solve = functools.partial(solve_blocks, SYMMETRIC[name])
-  u = jax.jit(jax.vmap(solve))(a, b)
+  u, failed = jax.jit(jax.vmap(solve))(a, b)
+  assert not np.any(failed)
   for i in range(2):
     np.testing.assert_allclose(u[i], by_numpy(a[i], b[i]), rtol=1e-8, atol=1e-9)
 
 
 def test_identity_returns_the_right_hand_side(rng):
   b = jnp.asarray(rng.normal(size=(B, N, D)))
-  assert linear_solve.identity(lambda u: 2.0 * u, b) is b
+  u, failed = linear_solve.identity(lambda u: 2.0 * u, b)
+  assert u is b and not np.any(failed)
 
 
 @pytest.mark.parametrize('terms', (0, 1, 2))
 def test_neumann_by_hand(terms):
   # A = 0.5 I: the series is 1, 1 + 0.5, 1 + 0.5 + 0.25.
-  u = linear_solve.neumann(lambda u: 0.5 * u, jnp.ones((1, 1, 1)), terms)
+  u, failed = linear_solve.neumann(
+    lambda u: 0.5 * u, jnp.ones((1, 1, 1)), terms
+  )
   np.testing.assert_allclose(u, (1.0, 1.5, 1.75)[terms])
+  assert not np.any(failed)
 
 
 def test_regularized_cg_solves_the_regularized_system(rng):
@@ -134,7 +142,7 @@ def test_regularized_cg_solves_the_regularized_system(rng):
   solve = functools.partial(
     linear_solve.conjugate_gradient, iterations=SIZE, gamma=gamma
   )
-  u = jax.jit(functools.partial(solve_blocks, solve))(a, b)
+  u, _ = jax.jit(functools.partial(solve_blocks, solve))(a, b)
   expected = by_numpy(a / gamma + np.eye(SIZE), b)
   np.testing.assert_allclose(u, expected, rtol=1e-9, atol=1e-10)
 
@@ -143,7 +151,7 @@ def test_cg_takes_the_textbook_s_steps(rng):
   """Three iterations from `u = b`, with inner products of each set."""
   a, b = blocks(rng, 'symmetric'), rng.normal(size=(B, N, D))
   solve = functools.partial(linear_solve.conjugate_gradient, iterations=3)
-  computed = jax.jit(functools.partial(solve_blocks, solve))(a, b)
+  computed, _ = jax.jit(functools.partial(solve_blocks, solve))(a, b)
   for s in range(B):
     right = b[s].ravel()
     u = right.copy()
