@@ -90,6 +90,19 @@ def _placed(inputs):
   return varying.vary_like(inputs, inputs)
 
 
+def _measured(energy, optimality, inputs, run):
+  """The run with energies and residuals."""
+
+  def measure(inputs, y):
+    return energy(inputs, y), clip.set_norm(optimality(y, inputs))
+
+  last = measure(*jax.lax.stop_gradient((inputs, run.penultimate)))
+  if run.trajectory is None:
+    return Decoded(run.final, run.steps, *last)
+  along = jax.lax.map(lambda y: measure(inputs, y), run.trajectory)
+  return Decoded(run.final, run.steps, *last, run.trajectory, *along)
+
+
 def decode(
   energy: energy_lib.Energy,
   inputs: energy_lib.Inputs,
@@ -167,12 +180,4 @@ def decode(
     run = implicit.differentiate(solve, optimality, gradient, y, inputs)
   else:
     run = solve(y, inputs)
-
-  def measure(inputs, y):
-    return energy(inputs, y), clip.set_norm(optimality(y, inputs))
-
-  last = measure(*jax.lax.stop_gradient((inputs, run.penultimate)))
-  if not trajectory:
-    return Decoded(run.final, run.steps, *last)
-  along = jax.lax.map(lambda y: measure(inputs, y), run.trajectory)
-  return Decoded(run.final, run.steps, *last, run.trajectory, *along)
+  return _measured(energy, optimality, inputs, run)
