@@ -90,8 +90,8 @@ def _placed(inputs):
   return varying.vary_like(inputs, inputs)
 
 
-def _report(energy, optimality, inputs, run):
-  """Joins a run with its energies and residuals."""
+def _measured(energy, optimality, inputs, run):
+  """The run with energies and residuals."""
 
   def measure(inputs, y):
     return energy(inputs, y), clip.set_norm(optimality(y, inputs))
@@ -180,4 +180,4 @@ def decode(
     run = implicit.differentiate(solve, optimality, gradient, y, inputs)
   else:
     run = solve(y, inputs)
-  return _report(energy, optimality, inputs, run)
+  return _measured(energy, optimality, inputs, run)

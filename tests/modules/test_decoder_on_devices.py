@@ -84,6 +84,23 @@ def _settings(case, arrays):
   return {'initial_set': 'zeros', 'optimizer': optimizer}, {}
 
 
+def _arrays():
+  import numpy as np
+
+  rng = np.random.default_rng(0)
+  shapes = {
+    'z': (4, 6),
+    'initial_set': (4, 3, 2),
+    'known_features': (4, 3, 1),
+    'known_elements': (4, 1, 2),
+    'weight': (1, 3, 2),
+  }
+  return {
+    name: rng.normal(size=shape).astype(np.float32)
+    for name, shape in shapes.items()
+  }
+
+
 def _main(placement):
   import warnings
 
@@ -96,18 +113,8 @@ def _main(placement):
 
   import idspn_jax
 
-  rng = np.random.default_rng(0)
-  arrays = {
-    'z': (4, 6),
-    'initial_set': (4, 3, 2),
-    'known_features': (4, 3, 1),
-    'known_elements': (4, 1, 2),
-  }
-  arrays = {
-    name: rng.normal(size=shape).astype(np.float32)
-    for name, shape in arrays.items()
-  }
-  weight = rng.normal(size=(1, 3, 2)).astype(np.float32)
+  arrays = _arrays()
+  weight = arrays['weight']
   kind = 'Explicit' if placement == 'explicit' else 'Auto'
   kind = getattr(jax.sharding.AxisType, kind)
   mesh = jax.make_mesh((DEVICES,), ('data',), axis_types=(kind,))
