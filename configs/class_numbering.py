@@ -72,6 +72,7 @@ def get_config(arguments: str = '') -> ml_collections.ConfigDict:
   given = config_lib.parse_arguments(arguments, _DEFAULTS)
   checks.choice(given['setting'], 'setting', SETTINGS)
   checks.choice(given['model'], 'model', numbering_models.MODELS)
+  checks.choice(given['permute'], 'permute', (0, 1))
   reduced = given['setting'] == 'reduced'
   if reduced:
     given = config_lib.parse_arguments(arguments, {**_DEFAULTS, 'n': 16})

@@ -132,15 +132,18 @@ def main(argv):
   from idspn_jax.runs import provenance
   from idspn_jax.studies import benchmarks
 
-  if _JSON.value:
+  path = _JSON.value and files.local_path(_JSON.value, '--json')
+  if path:
     # Before anything is measured.
-    files.make_directory(os.path.dirname(_JSON.value) or '.', '--json')
+    files.make_directory(os.path.dirname(path) or '.', '--json')
+    if os.path.isdir(path):
+      raise errors.UserError(f'--json={path} is a directory; give a file.')
   suite = {'train_step': _train_step, 'memory': _memory}[_SUITE.value]
   found = suite(benchmarks)
-  if _JSON.value:
+  if path:
     config = json.loads(_config(_POOL.value).to_json())
     files.write_json(
-      _JSON.value,
+      path,
       {
         'suite': _SUITE.value,
         'config': config,
@@ -148,7 +151,7 @@ def main(argv):
         **provenance.provenance(),
       },
     )
-    print(f'Saved in {_JSON.value}')
+    print(f'Saved in {path}')
 
 
 if __name__ == '__main__':

@@ -1,8 +1,8 @@
 """What the binaries share: flags, and errors as one line."""
 
-import ast
 from collections.abc import Callable, Sequence
 import os
+import re
 import sys
 
 from absl import app
@@ -23,13 +23,19 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
   """
   logging.set_verbosity(logging.WARNING)
   logging.use_absl_handler()
+  accelerator = _add_cpu()
 
   def guarded(argv):
     if len(argv) > 1 and not getattr(main, 'takes_arguments', False):
       raise errors.UserError(
         f'Unexpected argument {argv[1]!r}; flags are written --name=value.'
       )
-    return main(argv)
+    try:
+      if accelerator:
+        _check_accelerator(accelerator)
+      return main(argv)
+    except (RuntimeError, MemoryError) as e:
+      raise _of_machine(e) from e
 
   try:
     app.run(guarded, flags_parser=_parse)
@@ -41,40 +47,81 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     sys.exit(130)
 
 
+def _add_cpu():
+  """Keeps the CPU beside a chosen accelerator: host callbacks run on it.
+
+  Returns:
+    The value of JAX_PLATFORMS if it names no CPU; else None.
+  """
+  chosen = os.environ.get('JAX_PLATFORMS', '')
+  if not chosen or 'cpu' in chosen.split(','):
+    return None
+  os.environ['JAX_PLATFORMS'] = f'{chosen},cpu'
+  return chosen
+
+
+def _check_accelerator(chosen):
+  """Refuses to compute on the CPU what was meant for an accelerator."""
+  import jax
+
+  if jax.default_backend() == 'cpu':
+    raise errors.UserError(
+      f'JAX_PLATFORMS={chosen}, but JAX finds no such device; install its '
+      "support (pip install 'idspn-jax[cuda]'), or set JAX_PLATFORMS=cpu."
+    )
+
+
+def _of_machine(e):
+  """What the user can do about a device or a memory that is not there.
+
+  Returns:
+    A `UserError`, or `e` itself if it says something else.
+  """
+  text = ' '.join(str(e).split())
+  if 'initialize backend' in text or 'nknown backend' in text:
+    chosen = os.environ.get('JAX_PLATFORMS', '')
+    return errors.UserError(
+      f'JAX_PLATFORMS={chosen}: {text[:200]} Or set JAX_PLATFORMS=cpu.'
+    )
+  if isinstance(e, MemoryError) or 'RESOURCE_EXHAUSTED' in text:
+    return errors.UserError(
+      f'The memory does not suffice: {text[:150]} Lower the batch size, the '
+      'width or the data.'
+    )
+  return e
+
+
 def _parse(argv):
   try:
     return flags.FLAGS(argv)
   except flags.Error as e:
     # A config file's own complaint arrives wrapped in flag errors.
     own = _user_error(e)
-    text = _one_line(own) if own else f'{_one_line(e)} (--help lists the flags)'
-    raise errors.UserError(text) from e
-  except (AttributeError, KeyError) as e:
-    # How config_flags reports a key that the config does not have.
-    raise errors.UserError(_unknown_key(argv, _one_line(e))) from e
-  except (TypeError, ValueError) as e:
+    raise errors.UserError(_one_line(own) if own else _of_flag(e)) from e
+  except MemoryError as e:
+    raise _of_machine(e) from e
+  except (AttributeError, IndexError, KeyError, TypeError, ValueError) as e:
+    # How config_flags reports values that do not fit.
     raise errors.UserError(_one_line(e)) from e
-  except SyntaxError as e:
-    raise errors.UserError(
-      f'Cannot read the config {e.filename}, line {e.lineno}: it is not '
-      'Python; give a file of configs/.'
-    ) from e
-  except OSError as e:
-    raise errors.UserError(f'Cannot read the config: {_one_line(e)}') from e
 
 
-def _unknown_key(argv, text):
-  """The error of an override whose key does not exist."""
-  name = text.split()[0].strip('\'".,') if text.split() else text
-  for argument in argv:
-    if not argument.startswith('--config.'):
-      continue
-    key = argument.removeprefix('--').partition('=')[0]
-    if name in key.split('.'):
-      at = text.find('Did you mean')
-      hint = text[at:] if at >= 0 else 'See the config file for its keys.'
-      return f'--{key}: the config has no key {name!r}. {hint}'
-  return text
+# How absl words a value of the wrong type, and what was expected.
+_EXPECTED = {
+  r'invalid literal for int\(\).*': 'give an integer',
+  r'could not convert string to float.*': 'give a number',
+  r'.*Non-boolean argument to boolean flag.*': 'give true or false',
+}
+
+
+def _of_flag(e):
+  """The error of a flag that is unknown or of the wrong type."""
+  text = _one_line(e)
+  if found := re.fullmatch(r'flag (--\S*?=.*?): (.*)', text):
+    for pattern, advice in _EXPECTED.items():
+      if re.fullmatch(pattern, found[2]):
+        return f'{found[1]}: {advice}.'
+    return f'{found[1]}: {found[2]} (--help lists the flags)'
+  return f'{text} (--help lists the flags)'
 
 
 def _user_error(e):
@@ -86,13 +133,7 @@ def _user_error(e):
 
 
 def _one_line(e):
-  text = str(e.args[0] if isinstance(e, KeyError) and e.args else e)
-  try:
-    # The text of a KeyError comes as a quoted string.
-    text = str(ast.literal_eval(text))
-  except (SyntaxError, ValueError):
-    pass
-  return ' '.join(text.split())
+  return ' '.join(str(e).split())
 
 
 def _name():

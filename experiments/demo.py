@@ -12,6 +12,7 @@ import os
 from absl import flags
 
 from experiments import command_line
+from idspn_jax import errors
 
 _WORKDIR = flags.DEFINE_string('workdir', 'runs/demo', 'Where to put it all.')
 _STEPS = flags.DEFINE_integer(
@@ -24,14 +25,14 @@ _LABELS = {
 }
 
 
-def _train(name, loop, demo_config):
+def _train(name, workdir, loop, demo_config):
   config = demo_config.get_config(f'model={name}')
   if _STEPS.value:
     config.steps = _STEPS.value
     config.eval_every = min(config.eval_every, _STEPS.value)
     config.log_every = min(config.log_every, _STEPS.value)
   print(f'Training {_LABELS[name]} for {config.steps} steps …', flush=True)
-  return loop.train_and_evaluate(config, os.path.join(_WORKDIR.value, name))
+  return loop.train_and_evaluate(config, os.path.join(workdir, name))
 
 
 def _print_table(results):
@@ -52,21 +53,26 @@ def main(argv):
   del argv
   # Here, so that --help and wrong flags answer at once.
   from configs import demo as demo_config
+  from idspn_jax.runs import files
   from idspn_jax.studies import comparison
   from idspn_jax.training import loop
 
+  if not _WORKDIR.value:
+    raise errors.UserError('Say where to put it all: --workdir=DIR.')
+  workdir = files.local_path(_WORKDIR.value, '--workdir')
+  files.make_directory(workdir, '--workdir')
   results = {}
   for name in _LABELS:
     try:
-      results[name] = _train(name, loop, demo_config)
+      results[name] = _train(name, workdir, loop, demo_config)
     except loop.Interrupted as e:
       print(f'Stopped at step {e.step}; the same command continues from there.')
       return e.exit_code
   _print_table(results)
   workdirs = {
-    label: os.path.join(_WORKDIR.value, name) for name, label in _LABELS.items()
+    label: os.path.join(workdir, name) for name, label in _LABELS.items()
   }
-  for path in comparison.draw(workdirs, _WORKDIR.value):
+  for path in comparison.draw(workdirs, workdir):
     print(f'Saved {path}')
   return 0
 

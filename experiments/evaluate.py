@@ -28,6 +28,8 @@ _OUTPUT = flags.DEFINE_string(
   'output', None, 'Directory of table and figures; default: in the run.'
 )
 
+_MOST = 1_000_000
+
 
 def _iterations(run):
   if not run.task.iterates:
@@ -43,8 +45,10 @@ def _iterations(run):
     raise errors.UserError(
       f'--iterations needs integers like 5,10,20; got {_ITERATIONS.value}.'
     ) from e
-  if counts[0] < 1:
-    raise errors.UserError(f'--iterations must be positive; got {counts[0]}.')
+  if not 1 <= counts[0] <= counts[-1] <= _MOST:
+    raise errors.UserError(
+      f'--iterations must be from 1 to {_MOST}; got {_ITERATIONS.value}.'
+    )
   return counts
 
 

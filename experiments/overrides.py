@@ -18,19 +18,19 @@ def apply(
 
   Args:
     config: is changed.
-    overrides: the texts, values as in JSON.
+    overrides: the texts, values as in JSON, several of a key as a list.
     fixed: keys that may not be set.
 
   Raises:
     UserError: if a key is unknown or fixed, or the value is of another type.
   """
-  known = config.to_dict()
   for text in overrides:
     key, _, value = text.partition('=')
-    present = known
-    for part in key.split('.'):
-      present = present.get(part) if isinstance(present, dict) else None
-    if not isinstance(present, bool | int | float | str):
+    *groups, name = key.split('.')
+    node = config
+    for part in groups:
+      node = node.get(part) if _is_group(node) else None
+    if not _is_group(node) or name not in node or _is_group(node[name]):
       raise errors.UserError(
         f'--override={text}: {key!r} is no key of the config; write KEY=VALUE '
         'like model.hidden_dim=32.'
@@ -39,12 +39,23 @@ def apply(
       raise errors.UserError(
         f'--override={text}: --cells and --seeds say what {key} is.'
       )
-    config.update_from_flattened_dict({key: _parse(text, value, present)})
+    # Settings that are None know the type that they may have.
+    kind = node.get_type(name)
+    example = _EXAMPLES.get(kind) if node[name] is None else node[name]
+    found = _parse(text, value, kind, example)
+    config.update_from_flattened_dict({key: found})
 
 
-def _parse(text, value, present):
+def _is_group(node):
+  return isinstance(node, ml_collections.ConfigDict)
+
+
+# For settings that are None by default.
+_EXAMPLES = {bool: True, int: 3, float: 0.5}
+
+
+def _parse(text, value, kind, example):
   """The value of an override, of the type that the config has."""
-  kind = type(present)
   if kind is str:
     return value
   try:
@@ -53,8 +64,10 @@ def _parse(text, value, present):
     found = None
   if kind is float and type(found) is int:
     found = float(found)
+  if kind is tuple and type(found) is list:
+    found = tuple(found)
   if type(found) is not kind or (kind is float and not math.isfinite(found)):
     raise errors.UserError(
-      f'--override={text}: needs a value like {json.dumps(present)}.'
+      f'--override={text}: needs a value like {json.dumps(example)}.'
     )
   return found

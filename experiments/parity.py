@@ -25,8 +25,9 @@ def main(argv):
 
   jax.config.update('jax_enable_x64', True)
   from idspn_jax.interop import golden
+  from idspn_jax.runs import files
 
-  paths = argv[1:]
+  paths = [files.local_path(path, 'parity') for path in argv[1:]]
   if not paths:
     raise errors.UserError('Give one or more golden .npz files.')
   width = max(map(len, paths))

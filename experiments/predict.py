@@ -22,7 +22,11 @@ _STEP = flags.DEFINE_integer(
   'step', None, 'Which checkpoint; default: the newest.', lower_bound=0
 )
 _ITERATIONS = flags.DEFINE_integer(
-  'iterations', None, 'Inner steps; default: as trained.', lower_bound=1
+  'iterations',
+  None,
+  'Inner steps; default: as trained.',
+  lower_bound=1,
+  upper_bound=1_000_000,
 )
 _BATCH_SIZE = flags.DEFINE_integer(
   'batch_size', 128, 'Inputs per compiled call.', lower_bound=1

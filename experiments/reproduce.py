@@ -101,6 +101,7 @@ def main(argv):
   seeds = _seeds()
   # Here, so that --help and wrong flags answer at once.
   from configs import class_numbering as config_file
+  from idspn_jax.runs import files
   from idspn_jax.studies import cells as cells_lib
   from idspn_jax.studies import numbering_tables
   from idspn_jax.studies import tables
@@ -116,7 +117,8 @@ def main(argv):
     print('\n'.join(cell.name for cell in cells))
     return 0
   workdir = _WORKDIR.value or f'runs/numbering_{_SETTING.value}'
-  output = _OUTPUT.value or workdir
+  workdir = files.local_path(workdir, '--workdir')
+  output = files.local_path(_OUTPUT.value or workdir, '--output')
   report = numbering_tables.Report(table, cells, output)
   configs = {cell: _configs(cell) for cell in cells}
   # What does not fit is told before anything is trained.

@@ -8,14 +8,12 @@ one first.
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from experiments import command_line
+from experiments import config_flag
 from idspn_jax import errors
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'Config file, with arguments after a colon.'
-)
+_CONFIG = config_flag.define()
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the run.')
 
 
@@ -31,14 +29,6 @@ def main(argv):
     )
   if not _WORKDIR.value:
     raise errors.UserError('Give the run a directory: --workdir=DIR.')
-  try:
-    _CONFIG.value.keys()
-  except (OSError, SyntaxError) as e:
-    # A file that cannot be read is reported when the config is first used.
-    reason = str(e).splitlines()[-1].strip()
-    raise errors.UserError(
-      f'Cannot read the config ({reason}); give a Python file of configs/.'
-    ) from e
   try:
     result = loop.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
   except loop.Interrupted as e:

@@ -64,7 +64,7 @@ def choice(value: Any, name: str, choices: Iterable[str]) -> None:
   """
   if value not in tuple(choices):
     raise errors.UserError(
-      f'{name} is {value!r}; choose one of {", ".join(choices)}.'
+      f'{name} is {value!r}; choose one of {", ".join(map(str, choices))}.'
     )
 
 

@@ -208,6 +208,9 @@ def check(config: ml_collections.ConfigDict) -> None:
   for name, value in _flat(config.to_dict()):
     if isinstance(value, float) and not math.isfinite(value):
       raise errors.UserError(f'config.{name} must be finite; got {value}.')
+    # What is counted on a device is counted in int32.
+    if isinstance(value, int) and value >= 2**31 and not name.endswith('seed'):
+      raise errors.UserError(f'config.{name} must be below 2**31; got {value}.')
   for name in (
     'batch_size',
     'eval_batch_size',
@@ -320,8 +323,12 @@ def parse_arguments(text: str, defaults: dict) -> dict:
     UserError: if a key is unknown or a value has the wrong type.
   """
   given = dict(defaults)
+  seen = set()
   for part in filter(None, text.split(',')):
     key, _, value = part.partition('=')
+    if key in seen:
+      raise errors.UserError(f'Config argument {key} is given twice.')
+    seen.add(key)
     if key not in defaults:
       raise errors.UserError(
         f'Unknown config argument {part!r}; known: {", ".join(defaults)}.'

@@ -77,14 +77,20 @@ def load_run(
     step, source = int(best['step']), best
   else:
     source = {**stored, 'params': stored.get('ema_params') or stored['params']}
-  found = checkpoints.fit(
-    {
-      'params': source['params'],
-      'model_state': source.get('model_state') or {},
-    },
-    {'params': params, 'model_state': model_state},
-    where,
-  )
+  stored = {
+    'params': source['params'],
+    'model_state': source.get('model_state') or {},
+  }
+  like = {'params': params, 'model_state': model_state}
+  try:
+    found = checkpoints.fit(stored, like, where)
+  except errors.UserError as e:
+    if data_path is None or record is not None:
+      raise
+    raise errors.UserError(
+      f'{data_path} does not fit the run {workdir}: its sets have other sizes '
+      'or features than those that the run was trained on.'
+    ) from e
   return LoadedRun(
     workdir,
     config,

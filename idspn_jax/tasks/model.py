@@ -164,6 +164,8 @@ def build_autoencoder(
       config.grad_clip or None,
       PROJECTIONS[config.projection],
     )
+  except errors.UserError:
+    raise
   except ValueError as e:
     raise errors.UserError(f'config.model: {e}') from e
   encoder = functools.partial(

@@ -333,7 +333,12 @@ def _is_own(config, record, file, path, given):
   if record is None:
     if not given:
       return True
-    if not os.path.exists(local_paths.local_path(config.data.path)):
+    if not _exists(config.data.path):
+      if os.path.splitext(config.data.path)[1] != os.path.splitext(path)[1]:
+        raise errors.UserError(
+          f'{path} is not of the kind of {config.data.path}, which the run was '
+          'trained on.'
+        )
       logging.warning(
         'The run has no record of its data and %s is gone: taking %s for the '
         'same file, moved.',
