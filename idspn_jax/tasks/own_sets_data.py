@@ -53,13 +53,7 @@ class OwnSetsData(data_lib.ArrayData):
   def __init__(
     self, config: ml_collections.ConfigDict, seed: int, source: Source
   ):
-    """Prepares the arrays.
-
-    Args:
-      config: the configuration.
-      seed: of the order of the training batches.
-      source: the sets.
-    """
+    """Prepares the arrays; the seed orders the training batches."""
     self._source = source
     self._scaling = source.scaling
     self._kind = source.file.kind
