@@ -12,7 +12,8 @@ from idspn_jax.tasks import numbering_models
 
 
 def config_of(arguments='model=idspn', **model):
-  config = config_file.get_config(f'n=6,T=3,samples=32,{arguments}')
+  size = '' if ',n=' in f',{arguments}' else 'n=6,'
+  config = config_file.get_config(f'{size}T=3,samples=32,{arguments}')
   config.batch_size = config.eval_batch_size = 16
   config.data.num_validation, config.data.num_test = 10, 20
   config.model.hidden_dim = config.model.latent_dim = 16
