@@ -26,11 +26,11 @@ def error_line(done):
   [
     ([], ['--config']),
     ([MULTISETS], ['--workdir']),
-    ([MULTISETS, '--config.stepz=3'], ['stepz', '"steps"']),
+    ([MULTISETS, '--config.stepz=3'], ['stepz', "'steps'"]),
     ([MULTISETS, '--config.steps=0'], ['config.steps', '0']),
     (
       [MULTISETS, '--config.model.gradient_options.term=3'],
-      ['--config.model.gradient_options.term', "'term'", '"terms"'],
+      ['--config.model.gradient_options.term', "'term'", "'terms'"],
     ),
     ([MULTISETS, '--config.model.gradient_options.terms=x'], ['terms', 'x']),
     (
