@@ -1,5 +1,6 @@
 """The flag --config: a file, arguments after a colon, overrides of its keys."""
 
+from collections.abc import Sequence
 import difflib
 import importlib.machinery
 import importlib.util
@@ -21,17 +22,32 @@ _OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]*)')
 _KEY = re.compile(r'[A-Za-z_]\w*(\.[A-Za-z_]\w*)*')
 
 
-def define() -> flags.FlagHolder:
-  """Defines --config; wrong files and keys are `UserError`s."""
+def define(
+  flag_values: flags.FlagValues = flags.FLAGS,
+  argv: Sequence[str] | None = None,
+) -> flags.FlagHolder:
+  """Defines --config; wrong files and keys are `UserError`s.
+
+  Args:
+    flag_values: the flags.
+    argv: the command line; that of the process if None.
+  """
   holder = config_flags.DEFINE_config_file(
-    'config', None, 'Config file, with arguments after a colon.'
+    'config',
+    None,
+    'Config file, with arguments after a colon.',
+    flag_values=flag_values,
+    sys_argv=argv,
   )
-  flags.FLAGS['config'].parser = _Parser()
+  flag_values['config'].parser = _Parser(argv)
   return holder
 
 
 class _Parser(flags.ArgumentParser):
   """Loads the config and checks the keys that are to be overridden."""
+
+  def __init__(self, argv):
+    self._argv = argv
 
   def parse(self, argument: str) -> ml_collections.ConfigDict:
     """Returns the config of `FILE` or `FILE:ARGUMENTS`, locked."""
@@ -48,7 +64,7 @@ class _Parser(flags.ArgumentParser):
         f'get_config of {path} returned {type(config).__name__}; it must '
         'return a ConfigDict.'
       )
-    for key in _overridden(sys.argv):
+    for key in _overridden(self._argv or sys.argv):
       _check_key(config, key)
     return config.lock()
 

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from typing import Any
 
 from absl import logging
@@ -212,6 +213,14 @@ def _describe(leaf):
   return f'{leaf.dtype} {shape}'
 
 
+def _join_threads(seconds=10.0):
+  """Waits for threads of a failed save, which write for a while longer."""
+  end = time.monotonic() + seconds
+  for thread in threading.enumerate():
+    if type(thread).__module__.startswith('orbax.'):
+      thread.join(max(0.0, end - time.monotonic()))
+
+
 class Checkpoints:
   """The checkpoints in a run's directory, for its training to write.
 
@@ -257,10 +266,10 @@ class Checkpoints:
           raise
       finally:
         # Raises the error of a failed save again, once.
-        with contextlib.suppress(Exception):
-          self._manager.close()
-        with contextlib.suppress(Exception):
-          self._manager.close()
+        for _ in range(2):
+          with contextlib.suppress(Exception):
+            self._manager.close()
+        _join_threads()
         self._recover()
 
   def _replaced(self, step=None):
@@ -294,6 +303,8 @@ class Checkpoints:
     try:
       self._manager.wait_until_finished()
     except Exception as e:  # Orbax and TensorStore raise all kinds.
+      # Threads that fail as well may log it later than this.
+      self._quiet.pop_all()
       raise self._cannot_save(e) from e
     self._recover()
 
@@ -330,6 +341,7 @@ class Checkpoints:
         self._manager.reload()
       self._manager.save(step, args=ocp.args.StandardSave(state), force=True)
     except Exception as e:  # Orbax and TensorStore raise all kinds.
+      self._quiet.pop_all()  # See `wait`.
       raise self._cannot_save(e) from e
     if exists:
       self.wait()
