@@ -330,7 +330,8 @@ class Checkpoints:
     Raises:
       UserError: if it, or the one before it, cannot be written.
     """
-    exists = step in _steps_in(self._path)
+    # The manager also knows of the one that is being written.
+    exists = step in {*_steps_in(self._path), *self._manager.all_steps()}
     if exists and not replace:
       return
     try:
