@@ -218,7 +218,8 @@ def _join_threads(seconds=10.0):
   end = time.monotonic() + seconds
   for thread in threading.enumerate():
     if type(thread).__module__.startswith('orbax.'):
-      thread.join(max(0.0, end - time.monotonic()))
+      with contextlib.suppress(Exception):  # Joining raises its error again.
+        thread.join(max(0.0, end - time.monotonic()))
 
 
 class Checkpoints:
