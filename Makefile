@@ -2,7 +2,7 @@
 #
 #   make test PYTHON=python3.12       another interpreter (after make clean)
 #   make test PYTEST_ARGS='-k fspool -n 0'     options for pytest
-#   make test JAX_PLATFORMS=cuda EXTRAS=cuda,lap,test         on a GPU
+#   make test JAX_PLATFORMS=cuda,cpu EXTRAS=cuda,lap,test     on a GPU
 
 PYTHON ?= python3
 VENV ?= .venv
