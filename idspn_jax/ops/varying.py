@@ -46,3 +46,8 @@ def vary_like(x: Tree, *references) -> Tree:
     return jax.lax.pcast(jnp.asarray(leaf), missing, to='varying')
 
   return jax.tree.map(cast, x)
+
+
+def varies(tree) -> bool:
+  """Whether any array of a pytree varies over a manual mesh axis."""
+  return any(map(_varying_axes, jax.tree.leaves(tree)))

@@ -75,19 +75,56 @@ def _check_shapes(inputs):
     raise ValueError(f'fallbacks need shape ({batch},); got {flags.shape}.')
 
 
-def _placed(inputs):
-  """All inputs on the devices that any of them is on.
+def _on_every_device(decode, inputs):
+  """Decodes; on a mesh with explicit axes every device its own sets.
 
-  As a whole, and once: a derivative by an input that is the same on all
-  devices is then summed over them at the very end, not in every step.
+  The sets of a batch do not depend on each other, so that what runs on a
+  device is the program of one device. Parameters are gathered first if they
+  are split over the same axes, and their derivatives are summed at the end.
   """
   rows = [row for row in inputs[1:] if row is not None]
   split = [row for row in rows if jax.typeof(row).sharding.spec[0] is not None]
-  if split:
-    rows = energy_lib.Inputs(None, *inputs[1:])
-    rows = per_set.placed_like(rows, split[0])
-    inputs = rows._replace(params=inputs.params)
-  return varying.vary_like(inputs, inputs)
+  if not split:
+    return decode(inputs)
+  sharding = jax.typeof(split[0]).sharding
+  by_set = jax.sharding.PartitionSpec(sharding.spec[0])
+  along = jax.sharding.PartitionSpec(None, sharding.spec[0])
+  whole = jax.sharding.PartitionSpec()
+
+  def place(array, spec):
+    return jax.sharding.reshard(array, jax.NamedSharding(sharding.mesh, spec))
+
+  specs = [None if row is None else by_set for row in inputs[1:]]
+  specs = energy_lib.Inputs(whole, *specs)
+  inputs = energy_lib.Inputs(
+    jax.tree.map(lambda array: place(array, whole), inputs.params),
+    *(None if row is None else place(row, by_set) for row in inputs[1:]),
+  )
+  decode = jax.shard_map(
+    decode,
+    mesh=sharding.mesh,
+    in_specs=(specs,),
+    out_specs=Decoded(*[by_set] * 4, *[along] * 3),
+    axis_names=set(sharding.mesh.explicit_axes),
+    # Loops of optax make arrays that vary over no axis.
+    check_vma=varying.varies(inputs),
+  )
+  try:
+    return jax.jit(decode)(inputs)
+  except NotImplementedError as e:
+    if 'Closing over inputs to shard_map' not in str(e):
+      raise
+    raise ValueError(
+      'The energy, the projection or the encoder closes over an array that is '
+      'on a mesh with explicit axes; pass it in inputs.params.'
+    ) from e
+
+
+def _checked_stop(iterations, tolerance):
+  iterations = option_checks.integer('iterations', iterations, 0)
+  if tolerance is not None:
+    tolerance = option_checks.number('tolerance', tolerance, positive=False)
+  return iterations, tolerance
 
 
 def _measured(energy, optimality, inputs, run):
@@ -145,22 +182,15 @@ def decode(
       problems; names the remedy.
   """
   _check_shapes(inputs)
-  iterations = option_checks.integer('iterations', iterations, 0)
-  if tolerance is not None:
-    tolerance = option_checks.number('tolerance', tolerance, positive=False)
+  iterations, tolerance = _checked_stop(iterations, tolerance)
   gradients.check_applies(gradient, projection is not None)
   implicit_mode = isinstance(gradient, gradients.Implicit)
   energy = energy_lib.checked(energy)
   step = inner_step.make_step(energy, optimizer, grad_clip, projection)
   optimality = inner_step.residual(energy, projection)
-  inputs = _placed(inputs)
-  y = inputs.initial_set
-  if project_initial_set is not None:
-    option_checks.flag('project_initial_set', project_initial_set)
-  else:
+  if project_initial_set is None:
     project_initial_set = implicit_mode
-  if projection is not None and project_initial_set:
-    y = projection(y)
+  option_checks.flag('project_initial_set', project_initial_set)
 
   def solve(y, inputs):
     return inner_loop.run(
@@ -176,8 +206,17 @@ def decode(
       checkpoint=not implicit_mode and gradient.checkpoint,
     )
 
-  if implicit_mode:
-    run = implicit.differentiate(solve, optimality, gradient, y, inputs)
-  else:
-    run = solve(y, inputs)
-  return _measured(energy, optimality, inputs, run)
+  def minimize(inputs):
+    # Derivatives by replicated inputs are thus summed over devices once.
+    inputs = varying.vary_like(inputs, inputs)
+    y = inputs.initial_set
+    if projection is not None and project_initial_set:
+      y = projection(y)
+    run = (
+      implicit.differentiate(solve, optimality, gradient, y, inputs)
+      if implicit_mode
+      else solve(y, inputs)
+    )
+    return _measured(energy, optimality, inputs, run)
+
+  return _on_every_device(minimize, inputs)

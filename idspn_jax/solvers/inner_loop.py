@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from idspn_jax.ops import clip
+from idspn_jax.ops import varying
 from idspn_jax.solvers import energy as energy_lib
 from idspn_jax.solvers import inner_step
 from idspn_jax.solvers import per_set
@@ -111,11 +112,11 @@ def run(
   else:
     optimality = inner_step.residual(energy, projection)
     advance = _stopping_body(step, optimality, tolerance, inputs)
-  # On several devices a loop needs the same types before and after a step.
-  carry = per_set.placed_like(carry, y)
+  # In shard_map a loop needs the same types before and after a step.
+  carry = varying.vary_like(carry, y)
 
   def body(carry):
-    return per_set.placed_like(advance(carry), y)
+    return varying.vary_like(advance(carry), y)
 
   path = None
   if iterations == 0:

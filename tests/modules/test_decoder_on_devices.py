@@ -1,5 +1,6 @@
 """Decoding on several devices equals decoding on one, derivatives included."""
 
+import contextlib
 import os
 import pathlib
 import subprocess
@@ -8,10 +9,12 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
-DEVICES = 2
+DEVICES = 4
 
 
-@pytest.mark.parametrize('placement', ('shard_map', 'explicit'))
+@pytest.mark.parametrize(
+  'placement', ('shard_map', 'explicit', 'explicit_in_context')
+)
 def test_results_and_derivatives_do_not_depend_on_the_devices(placement):
   # Compiling takes longer than running.
   flags = (
@@ -33,7 +36,7 @@ def test_results_and_derivatives_do_not_depend_on_the_devices(placement):
     timeout=300,
   )
   assert done.returncode == 0, done.stderr[-3000:]
-  assert done.stdout.split() == [*_CASES, 'done']
+  assert done.stdout.splitlines() == [*_CASES, 'done']
 
 
 _CASES = (
@@ -44,11 +47,19 @@ _CASES = (
   'line_search',
   'projected_gradient',
   'lbfgs',
+  'ConjugateGradient',
+  'NormalConjugateGradient',
+  'RegularizedConjugateGradient',
+  'GMRES',
+  'Dense',
+  'Neumann',
+  'sets of 70',
 )
 
 
 def _settings(case, arrays):
   """The decoder's options, and those of its call, that are split by set."""
+  import numpy as np
   import optax
 
   import idspn_jax
@@ -56,6 +67,14 @@ def _settings(case, arrays):
   from idspn_jax.solvers import gradients
 
   given = {'initial_set': arrays['initial_set']}
+  if hasattr(gradients, case):
+    return {
+      'gradient': getattr(gradients, case)(),
+      'initial_set': 'learned',
+      'regularizer': 1.0,
+    }, {'fallbacks': np.zeros(len(arrays['z']), np.float32)}
+  if case == 'sets of 70':
+    return {'initial_set': 'learned', 'regularizer': 1.0, 'set_size': 70}, {}
   if case == 'learned':
     return {'initial_set': 'learned', 'regularizer': 0.1}, {}
   if case == 'unrolled':
@@ -89,11 +108,11 @@ def _arrays():
 
   rng = np.random.default_rng(0)
   shapes = {
-    'z': (4, 6),
-    'initial_set': (4, 3, 2),
-    'known_features': (4, 3, 1),
-    'known_elements': (4, 1, 2),
-    'weight': (1, 3, 2),
+    'z': (8, 6),
+    'initial_set': (8, 3, 2),
+    'known_features': (8, 3, 1),
+    'known_elements': (8, 1, 2),
+    'weight': (1, 70, 2),
   }
   return {
     name: rng.normal(size=shape).astype(np.float32)
@@ -112,45 +131,48 @@ def _main(placement):
   import numpy as np
 
   import idspn_jax
+  from idspn_jax.solvers import gradients
 
   arrays = _arrays()
   weight = arrays['weight']
-  kind = 'Explicit' if placement == 'explicit' else 'Auto'
+  kind = 'Auto' if placement == 'shard_map' else 'Explicit'
   kind = getattr(jax.sharding.AxisType, kind)
   mesh = jax.make_mesh((DEVICES,), ('data',), axis_types=(kind,))
   spec = jax.sharding.PartitionSpec
 
   def check(case):
     options, known = _settings(case, arrays)
-    module = idspn_jax.SetDecoder(
-      idspn_jax.SetEncoder(8, 6, pool='mean'), 3, 2, iterations=3, **options
-    )
+    sorts = hasattr(gradients, case) or case == 'sets of 70'
+    encoder = idspn_jax.SetEncoder(8, 6, pool='fs' if sorts else 'mean')
+    options = {'set_size': 3, 'set_dim': 2, 'iterations': 3, **options}
+    module = idspn_jax.SetDecoder(encoder, **options)
     z = jnp.asarray(arrays['z'])
     key = jax.random.key(0)
     variables = jax.jit(lambda z, known: module.init(key, z, **known))(z, known)
 
     def value_and_gradients(variables, z, known):
-      def loss(variables, z):
+      def loss(variables, z, known):
         out = module.apply(variables, z, method='solve', **known)
         kept = (out.set, out.steps, out.last_energy, out.last_residual)
-        return jnp.sum(weight * out.set**2), kept
+        return jnp.sum(weight[:, : out.set.shape[1]] * out.set**2), kept
 
-      return jax.grad(loss, argnums=(0, 1), has_aux=True)(variables, z)
+      return jax.grad(loss, (0, 1, 2), has_aux=True)(variables, z, known)
 
     expected = jax.jit(value_and_gradients)(variables, z, known)
-    if placement == 'explicit':
+    if placement != 'shard_map':
       whole = jax.NamedSharding(mesh, spec())
       split = jax.NamedSharding(mesh, spec('data'))
       variables = jax.device_put(variables, whole)
       z, known = jax.device_put((z, known), split)
-      with jax.set_mesh(mesh):
+      inside = placement == 'explicit_in_context'
+      with jax.set_mesh(mesh) if inside else contextlib.nullcontext():
         found = jax.jit(value_and_gradients)(variables, z, known)
     else:
       mapped = jax.shard_map(
         value_and_gradients,
         mesh=mesh,
         in_specs=(spec(), spec('data'), spec('data')),
-        out_specs=((spec(), spec('data')), spec('data')),
+        out_specs=((spec(), spec('data'), spec('data')), spec('data')),
       )
       found = jax.jit(mapped)(variables, z, known)
     jax.tree.map(
