@@ -1,4 +1,9 @@
-"""From latent vectors to sets: the argmin of Equation 7, differentiable."""
+"""From latent vectors to sets: the argmin of Equation 7, differentiable.
+
+On a mesh with explicit axes every device decodes its own sets. What the energy
+needs of that mesh must be in `inputs.params`, and an encoder's Dropout drops
+the same units for the sets of every device.
+"""
 
 from typing import NamedTuple
 
@@ -178,8 +183,8 @@ def decode(
 
   Raises:
     ValueError: if shapes or settings do not fit, if the energy does not give
-      one number per set, or if the gradient mode does not apply to projected
-      problems; names the remedy.
+      one number per set or closes over arrays on an explicit mesh, or if the
+      mode does not apply to projected problems; names the remedy.
   """
   _check_shapes(inputs)
   iterations, tolerance = _checked_stop(iterations, tolerance)

@@ -170,8 +170,7 @@ def _arnoldi(product, first, restart):
     Where a space is exhausted, further columns are zero.
   """
   size = first.shape[-1]
-  # Masks multiply, because on an explicit mesh `where` wants the mask to be
-  # sharded as the data are.
+  # Products with unit vectors put a vector or a column in its place.
   rows = jnp.eye(restart + 1, dtype=first.dtype)
   columns = jnp.eye(restart, dtype=first.dtype)
   basis = rows[0][None, :, None] * first[:, None]

@@ -9,6 +9,7 @@ import pytest
 
 from idspn_jax.ops import simplex
 from idspn_jax.solvers import decode
+from idspn_jax.solvers import energy as energy_lib
 from idspn_jax.solvers import gradients
 from idspn_jax.solvers import inner_step
 
@@ -270,3 +271,22 @@ def test_energies_of_another_form_are_refused(toward_z, energy):
 def test_inputs_that_do_not_fit_are_refused(toward_z, replaced, message):
   with pytest.raises(ValueError, match=message):
     decode.decode(toward_z.energy, toward_z.inputs._replace(**replaced))
+
+
+def test_closing_over_an_array_on_a_mesh_is_refused():
+  kind = jax.sharding.AxisType.Explicit
+  mesh = jax.make_mesh((1,), ('data',), axis_types=(kind,))
+  rows, whole = (
+    jax.NamedSharding(mesh, spec) for spec in (jax.P('data'), jax.P())
+  )
+  z, y = jax.device_put((jnp.ones((2, 3)), jnp.ones((2, 4, 3))), rows)
+  weight = jax.device_put(jnp.eye(3), whole)
+
+  def run(encode, params):
+    inputs = energy_lib.Inputs(params, z, y)
+    return decode.decode(energy_lib.squared_distance(encode), inputs).set
+
+  with pytest.raises(ValueError, match='pass it in inputs.params'):
+    jax.jit(lambda: run(lambda _, y: jnp.sum(y @ weight, 1), None))()
+  passed = jax.jit(lambda: run(lambda w, y: jnp.sum(y @ w, 1), weight))()
+  assert passed.shape == (2, 4, 3)
