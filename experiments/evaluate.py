@@ -1,9 +1,12 @@
 """Evaluates a trained run at several numbers of inner steps.
 
     python -m experiments.evaluate --workdir=runs/n4_d4 --iterations=5,10,20,40
+    python -m experiments.evaluate --workdir=runs/n4_d4 --restarts=1,2,4,8
 
 Prints a table, saves it as `WORKDIR/evaluation/table.json` (or in --output) and
-draws figures beside it. The configured number of steps is marked with a star.
+draws figures beside it. With --restarts every set is decoded from several
+starts, and the one of least energy is kept. The configured number of steps is
+marked with a star.
 Of a run on a data file (own_sets), --data=FILE says where that file is now, or
 names another file, all of whose sets are then evaluated, in a table of its own.
 """
@@ -17,6 +20,9 @@ _WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the run.')
 _ITERATIONS = flags.DEFINE_list(
   'iterations', [], 'Inner steps; default: half, once, twice, four times T.'
 )
+_RESTARTS = flags.DEFINE_list(
+  'restarts', [], 'Numbers of starts; default: the configured number.'
+)
 _STEP = flags.DEFINE_integer(
   'step', None, 'Which checkpoint; default: the newest.', lower_bound=0
 )
@@ -29,6 +35,7 @@ _OUTPUT = flags.DEFINE_string(
 )
 
 _MOST = 1_000_000
+_MOST_RESTARTS = 1_000
 
 
 def _iterations(run):
@@ -39,16 +46,26 @@ def _iterations(run):
   if not _ITERATIONS.value:
     trained_with = run.config.model.iterations
     return sorted({max(1, trained_with * f // 2) for f in (1, 2, 4, 8)})
+  return _counts('iterations', _ITERATIONS.value, '5,10,20', _MOST)
+
+
+def _restarts(run):
+  if not _RESTARTS.value:
+    return [None]
+  if not run.task.iterates:
+    raise errors.UserError('This model has no inner steps; no --restarts.')
+  return _counts('restarts', _RESTARTS.value, '1,2,4,8', _MOST_RESTARTS)
+
+
+def _counts(name, texts, example, most):
   try:
-    counts = sorted({int(text) for text in _ITERATIONS.value})
+    counts = sorted({int(text) for text in texts})
   except ValueError as e:
     raise errors.UserError(
-      f'--iterations needs integers like 5,10,20; got {_ITERATIONS.value}.'
+      f'--{name} needs integers like {example}; got {texts}.'
     ) from e
-  if not 1 <= counts[0] <= counts[-1] <= _MOST:
-    raise errors.UserError(
-      f'--iterations must be from 1 to {_MOST}; got {_ITERATIONS.value}.'
-    )
+  if not 1 <= counts[0] <= counts[-1] <= most:
+    raise errors.UserError(f'--{name} must be from 1 to {most}; got {texts}.')
   return counts
 
 
@@ -63,12 +80,12 @@ def main(argv):
   if not _WORKDIR.value:
     raise errors.UserError('Say which run to evaluate: --workdir=DIR.')
   run = loading.load_run(_WORKDIR.value, _STEP.value, _DATA.value)
-  counts = _iterations(run)
+  counts, restarts = _iterations(run), _restarts(run)
   output = _OUTPUT.value or evaluations.default_output(run)
   output = files.local_path(output, '--output')
   # Before anything is computed.
   evaluations.check_output(output, given=bool(_OUTPUT.value))
-  table = evaluations.evaluate_at(run, counts)
+  table = evaluations.evaluate_at(run, counts, restarts)
   print(evaluations.format_table(table))
   for path in evaluations.save(run, table, output, _FIGURES.value):
     print(f'Saved {path}')

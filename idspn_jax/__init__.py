@@ -33,6 +33,7 @@ _HOMES = {
   'ProjectedGradient': 'idspn_jax.solvers.projected_gradient',
   'RegularizedConjugateGradient': 'idspn_jax.solvers.gradients',
   'SetAutoencoder': 'idspn_jax.modules.autoencoder',
+  'Restarts': 'idspn_jax.solvers.restarts',
   'SetDecoder': 'idspn_jax.modules.set_decoder',
   'SetEncoder': 'idspn_jax.modules.set_encoders',
   'Task': 'idspn_jax.tasks.task',
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
   from idspn_jax.solvers.projected_gradient import (
     ProjectedGradient as ProjectedGradient,
   )
+  from idspn_jax.solvers.restarts import Restarts as Restarts
   from idspn_jax.studies.evaluations import evaluate_at as evaluate_at
   from idspn_jax.studies.predictions import predict as predict
   from idspn_jax.tasks.data import ArrayData as ArrayData

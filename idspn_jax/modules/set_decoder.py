@@ -1,5 +1,6 @@
 """The set decoder: iDSPN and DSPN in one module."""
 
+import dataclasses
 from typing import Any
 import warnings
 
@@ -8,14 +9,15 @@ import jax
 from jax import custom_derivatives
 import jax.numpy as jnp
 
-from idspn_jax.modules import batch_noise
 from idspn_jax.modules import pure_module
+from idspn_jax.ops import batch_noise
 from idspn_jax.solvers import decode as decode_lib
 from idspn_jax.solvers import energy as energy_lib
 from idspn_jax.solvers import gradients
 from idspn_jax.solvers import inner_step
 from idspn_jax.solvers import option_checks
 from idspn_jax.solvers import per_set
+from idspn_jax.solvers import restarts as restarts_lib
 
 INITIAL_SETS = ('learned', 'normal', 'zeros', 'given')
 # What a call takes besides the latent vectors.
@@ -25,6 +27,7 @@ OPTIONS = (
   'known_elements',
   'iterations',
   'fallbacks',
+  'restarts',
 )
 
 
@@ -80,6 +83,9 @@ class SetDecoder(nn.Module):
       A learned set needs a regularizer or `Unrolled()`; otherwise it gets no
       gradient, and a warning says so when it is differentiated.
     initial_scale: standard deviation of a sampled or freshly learned `Y_0`.
+    restarts: several starts for every set, of which the one of least energy is
+      kept; None for one. The noise is drawn from the 'initial_set' random
+      stream.
     axis_name: the axis of `jax.pmap` over which batches are divided, so that
       sampled sets are those of the whole batch; None elsewhere.
   """
@@ -97,6 +103,7 @@ class SetDecoder(nn.Module):
   regularizer: float | jax.Array = 0.0
   initial_set: str = 'normal'
   initial_scale: float = 0.1
+  restarts: restarts_lib.Restarts | None = None
   axis_name: str | None = None
 
   def setup(self):
@@ -154,6 +161,18 @@ class SetDecoder(nn.Module):
     )
     return self.initial_scale * noise
 
+  def _restarts(self, asked, given):
+    """The restarts of a call, and their random key."""
+    restarts = self.restarts if asked is None else asked
+    one = restarts is not None and getattr(restarts, 'starts', 1) == 1
+    if restarts is None or one or not self.has_rng('initial_set'):
+      return restarts, None  # `decode` refuses several starts without a key.
+    if self.initial_set == 'normal' and given is None:
+      restarts = dataclasses.replace(
+        restarts, scale=self.initial_scale, around_initial_set=False
+      )
+    return restarts, self.make_rng('initial_set')
+
   def _energy(self, encode):
     """The energy, with `(variables, regularizer)` as its parameters."""
     energy = energy_lib.squared_distance(lambda p, y: encode(p[0], y))
@@ -173,6 +192,7 @@ class SetDecoder(nn.Module):
     iterations: int | None = None,
     trajectory: bool = False,
     fallbacks: jax.Array | None = None,
+    restarts: restarts_lib.Restarts | None = None,
   ) -> decode_lib.Decoded:
     """Decodes `z` and reports on the way.
 
@@ -184,6 +204,7 @@ class SetDecoder(nn.Module):
       iterations: T instead of the module's.
       trajectory: report all `Y_t`, their energies and residuals.
       fallbacks: zeros, `(B,)`; see `energy.Inputs`.
+      restarts: instead of the module's.
 
     Returns:
       A `Decoded`.
@@ -207,6 +228,7 @@ class SetDecoder(nn.Module):
       bound = energy_lib.squared_distance(lambda _, y: self.encoder(y))
       bound(inputs, inputs.initial_set)
     weight = self.regularizer if self._regularizer_is_array() else None
+    restarts, key = self._restarts(restarts, initial_set)
 
     def decode(encode, variables):
       return decode_lib.decode(
@@ -220,6 +242,9 @@ class SetDecoder(nn.Module):
         project_initial_set=self.project_initial_set,
         tolerance=self.tolerance,
         trajectory=trajectory,
+        restarts=restarts,
+        key=key,
+        axis_name=self.axis_name,
       )
 
     return pure_module.with_pure_module(self.encoder, decode)
@@ -233,6 +258,7 @@ class SetDecoder(nn.Module):
     known_elements: jax.Array | None = None,
     iterations: int | None = None,
     fallbacks: jax.Array | None = None,
+    restarts: restarts_lib.Restarts | None = None,
     **unknown: Any,
   ) -> jax.Array:
     """Decodes latent vectors into sets, `(B, Z)` to `(B, N, D)`.
@@ -244,6 +270,7 @@ class SetDecoder(nn.Module):
       known_elements: elements that are given, `(B, M, D)`.
       iterations: T instead of the module's.
       fallbacks: zeros, `(B,)`; see `energy.Inputs`.
+      restarts: instead of the module's.
       **unknown: refused.
 
     Returns:
@@ -261,6 +288,7 @@ class SetDecoder(nn.Module):
       known_elements=known_elements,
       iterations=iterations,
       fallbacks=fallbacks,
+      restarts=restarts,
     ).set
 
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from idspn_jax.modules import batch_noise
 from idspn_jax.modules import linear
+from idspn_jax.ops import batch_noise
 from idspn_jax.solvers import option_checks
 
 POSITIONS = ('none', 'sinusoidal', 'random')

@@ -5,6 +5,7 @@ needs of that mesh must be in `inputs.params`, and an encoder's Dropout drops
 the same units for the sets of every device.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -19,6 +20,7 @@ from idspn_jax.solvers import inner_loop
 from idspn_jax.solvers import inner_step
 from idspn_jax.solvers import option_checks
 from idspn_jax.solvers import per_set
+from idspn_jax.solvers import restarts as restarts_lib
 
 
 class Decoded(NamedTuple):
@@ -36,6 +38,11 @@ class Decoded(NamedTuple):
     trajectory: `Y_0 … Y_T`, `(T + 1, B, N, D)`, or None if not asked for.
     energy: the energy along the trajectory, `(T + 1, B)`, or None.
     residual: norm of the optimality condition along it, `(T + 1, B)`, or None.
+    winner: which start of `restarts` is the set's, `(B,)` int32, or None.
+    start_energies: energies without regulariser at the end of every start,
+      `(K, B)`, or None. Without derivative, as are `start_sets`.
+    start_sets: what every start reached, `(K, B, N, D)`, or None; needs
+      `Restarts(keep_all=True)`.
   """
 
   set: jax.Array
@@ -45,6 +52,9 @@ class Decoded(NamedTuple):
   trajectory: jax.Array | None = None
   energy: jax.Array | None = None
   residual: jax.Array | None = None
+  winner: jax.Array | None = None
+  start_energies: jax.Array | None = None
+  start_sets: jax.Array | None = None
 
 
 def _check_shapes(inputs):
@@ -80,7 +90,7 @@ def _check_shapes(inputs):
     raise ValueError(f'fallbacks need shape ({batch},); got {flags.shape}.')
 
 
-def _on_every_device(decode, inputs):
+def _on_every_device(minimize, inputs, key, axis):
   """Decodes; on a mesh with explicit axes every device its own sets.
 
   The sets of a batch do not depend on each other, so that what runs on a
@@ -90,7 +100,7 @@ def _on_every_device(decode, inputs):
   rows = [row for row in inputs[1:] if row is not None]
   split = [row for row in rows if jax.typeof(row).sharding.spec[0] is not None]
   if not split:
-    return decode(inputs)
+    return minimize(inputs, key, axis=axis)
   sharding = jax.typeof(split[0]).sharding
   by_set = jax.sharding.PartitionSpec(sharding.spec[0])
   along = jax.sharding.PartitionSpec(None, sharding.spec[0])
@@ -105,17 +115,17 @@ def _on_every_device(decode, inputs):
     jax.tree.map(lambda array: place(array, whole), inputs.params),
     *(None if row is None else place(row, by_set) for row in inputs[1:]),
   )
-  decode = jax.shard_map(
-    decode,
+  minimize = jax.shard_map(
+    functools.partial(minimize, axis=sharding.spec[0]),
     mesh=sharding.mesh,
-    in_specs=(specs,),
-    out_specs=Decoded(*[by_set] * 4, *[along] * 3),
+    in_specs=(specs, whole),
+    out_specs=Decoded(*[by_set] * 4, *[along] * 3, by_set, along, along),
     axis_names=set(sharding.mesh.explicit_axes),
     # Loops of optax make arrays that vary over no axis.
     check_vma=varying.varies(inputs),
   )
   try:
-    return jax.jit(decode)(inputs)
+    return jax.jit(minimize)(inputs, key)
   except NotImplementedError as e:
     if 'Closing over inputs to shard_map' not in str(e):
       raise
@@ -134,15 +144,16 @@ def _checked_stop(iterations, tolerance):
 
 def _measured(energy, optimality, inputs, run):
   """The run with energies and residuals."""
+  starts = jax.lax.stop_gradient((run.winner, run.energies, run.sets))
 
   def measure(inputs, y):
     return energy(inputs, y), clip.set_norm(optimality(y, inputs))
 
   last = measure(*jax.lax.stop_gradient((inputs, run.penultimate)))
   if run.trajectory is None:
-    return Decoded(run.final, run.steps, *last)
+    return Decoded(run.final, run.steps, *last, None, None, None, *starts)
   along = jax.lax.map(lambda y: measure(inputs, y), run.trajectory)
-  return Decoded(run.final, run.steps, *last, run.trajectory, *along)
+  return Decoded(run.final, run.steps, *last, run.trajectory, *along, *starts)
 
 
 def decode(
@@ -157,6 +168,9 @@ def decode(
   project_initial_set: bool | None = None,
   tolerance: float | None = None,
   trajectory: bool = False,
+  restarts: restarts_lib.Restarts | None = None,
+  key: jax.Array | None = None,
+  axis_name: restarts_lib.Axis = None,
 ) -> Decoded:
   """Minimises an energy over sets, differentiable in all of `inputs`.
 
@@ -177,6 +191,11 @@ def decode(
     tolerance: sets stop once their residual norm is at most this; None takes
       all T steps. Costs one more gradient per step.
     trajectory: also return all `Y_t`, their energies and residuals.
+    restarts: several starts, the set of least energy is kept; None for one.
+      The derivative is the winner's.
+    key: a random key, for `restarts`.
+    axis_name: the axis of `jax.pmap` or `jax.shard_map` over which the batch
+      is divided, for starts that do not depend on the number of devices.
 
   Returns:
     A `Decoded`.
@@ -187,6 +206,7 @@ def decode(
       mode does not apply to projected problems; names the remedy.
   """
   _check_shapes(inputs)
+  restarts_lib.check(restarts, key)
   iterations, tolerance = _checked_stop(iterations, tolerance)
   gradients.check_applies(gradient, projection is not None)
   implicit_mode = isinstance(gradient, gradients.Implicit)
@@ -197,7 +217,9 @@ def decode(
     project_initial_set = implicit_mode
   option_checks.flag('project_initial_set', project_initial_set)
 
-  def solve(y, inputs):
+  def solve(y, inputs, differentiable=False):
+    if projection is not None and project_initial_set:
+      y = projection(y)
     return inner_loop.run(
       energy,
       step,
@@ -207,21 +229,22 @@ def decode(
       projection=projection,
       tolerance=tolerance,
       trajectory=trajectory,
-      differentiable=not implicit_mode,
-      checkpoint=not implicit_mode and gradient.checkpoint,
+      differentiable=differentiable,
+      checkpoint=differentiable and gradient.checkpoint,
+      inside_loop=restarts is not None and restarts.starts > 1,
     )
 
-  def minimize(inputs):
+  def minimize(inputs, key, axis):
     # Derivatives by replicated inputs are thus summed over devices once.
     inputs = varying.vary_like(inputs, inputs)
-    y = inputs.initial_set
-    if projection is not None and project_initial_set:
-      y = projection(y)
-    run = (
-      implicit.differentiate(solve, optimality, gradient, y, inputs)
-      if implicit_mode
-      else solve(y, inputs)
-    )
+    initial = inputs.initial_set, key
+    best = restarts_lib.search(solve, energy, restarts, axis)
+    if implicit_mode:
+      run = implicit.differentiate(best, optimality, gradient, initial, inputs)
+    else:
+      solve_again = functools.partial(solve, differentiable=True)
+      best = restarts_lib.search_then_solve(best, solve_again, restarts, axis)
+      run = best(initial, inputs)
     return _measured(energy, optimality, inputs, run)
 
-  return _on_every_device(minimize, inputs)
+  return _on_every_device(minimize, inputs, key, axis_name)

@@ -101,7 +101,13 @@ def regularized(
     pull = jnp.mean(jnp.square(y - inputs.initial_set), axis=(-2, -1))
     return energy(inputs, y) + w * 0.5 * pull
 
+  with_regularizer.unregularized = unregularized(energy)
   return with_regularizer
+
+
+def unregularized(energy: Energy) -> Energy:
+  """The energy without what `regularized` has added, or the energy itself."""
+  return getattr(energy, 'unregularized', energy)
 
 
 def checked(energy: Energy) -> Energy:
@@ -134,6 +140,8 @@ def checked(energy: Energy) -> Energy:
       )
     return value
 
+  if hasattr(energy, 'unregularized'):
+    with_checks.unregularized = energy.unregularized
   return with_checks
 
 

@@ -1,6 +1,7 @@
 """Implicit differentiation of the argmin through jaxopt's `custom_root`."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from idspn_jax.solvers import gradients
 from idspn_jax.solvers import inner_loop
 from idspn_jax.solvers import jaxopt_import
 
-Solver = Callable[[jax.Array, energy_lib.Inputs], inner_loop.Run]
+Solver = Callable[[Any, energy_lib.Inputs], inner_loop.Run]
 Optimality = Callable[[jax.Array, energy_lib.Inputs], jax.Array]
 
 
@@ -30,7 +31,7 @@ def differentiate(
   solver: Solver,
   optimality: Optimality,
   gradient: gradients.Implicit,
-  initial_set: jax.Array,
+  initial: Any,
   inputs: energy_lib.Inputs,
 ) -> inner_loop.Run:
   """Runs a solver and gives its result the implicit derivative.
@@ -46,10 +47,11 @@ def differentiate(
   `inputs.fallbacks`, and the solve sets `u_m` to -1 where a set fell back.
 
   Args:
-    solver: `(Y_0, inputs)` to a `Run`; never differentiated.
+    solver: `(initial, inputs)` to a `Run`; never differentiated.
     optimality: `F(Y, inputs)`, zero at the minimiser.
     gradient: the implicit mode.
-    initial_set: `Y_0`; gets no gradient from here (`inputs.initial_set` does).
+    initial: `Y_0` and a random key, or None; gets no gradient from here
+      (`inputs.initial_set` does).
     inputs: what derivatives are taken with respect to.
 
   Returns:
@@ -61,8 +63,8 @@ def differentiate(
   at_final = gradient.linearize_at == 'final'
   precisely = _at_least_float32 if gradient.solves else lambda tree: tree
 
-  def root(initial_set, inputs):
-    run = solver(initial_set, inputs)
+  def root(initial, inputs):
+    run = solver(initial, inputs)
     y = run.final if at_final else run.penultimate
     return (precisely(y), inputs.fallbacks), run
 
@@ -79,7 +81,7 @@ def differentiate(
 
   rooted = jaxopt_import.custom_root(condition, has_aux=True, solve=solve)(root)
   (solution, _), run = forward_mode.call_reverse_only(
-    type(gradient).__name__, rooted, initial_set, inputs
+    type(gradient).__name__, rooted, initial, inputs
   )
   run = jax.lax.stop_gradient(run)
   zero = solution - jax.lax.stop_gradient(solution)

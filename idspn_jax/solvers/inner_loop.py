@@ -20,12 +20,18 @@ class Run(NamedTuple):
     penultimate: `Y_{T-1}`, the set before each set's last step.
     steps: steps taken by each set, `(B,)`.
     trajectory: `Y_0 … Y_T`, `(T + 1, B, N, D)`, or None.
+    winner: which of several starts this is, `(B,)`, or None.
+    energies: at the end of every start, `(K, B)`, or None.
+    sets: what every start reached, `(K, B, N, D)`, or None.
   """
 
   final: jax.Array
   penultimate: jax.Array
   steps: jax.Array
   trajectory: jax.Array | None
+  winner: jax.Array | None = None
+  energies: jax.Array | None = None
+  sets: jax.Array | None = None
 
 
 class _Carry(NamedTuple):
@@ -80,6 +86,7 @@ def run(
   trajectory: bool = False,
   differentiable: bool = False,
   checkpoint: bool = False,
+  inside_loop: bool = False,
 ) -> Run:
   """Minimises the energy from `y`.
 
@@ -95,6 +102,7 @@ def run(
     trajectory: keep every `Y_t`.
     differentiable: use loops that reverse-mode differentiation can follow.
     checkpoint: recompute each step when it is differentiated.
+    inside_loop: whether the run is the body of a loop itself.
 
   Returns:
     A `Run`.
@@ -135,8 +143,11 @@ def run(
   elif tolerance is None:
     # The last step outside the loop: the compiler then shares its forward pass
     # with the derivative of the optimality condition at the same set.
-    carry = jax.lax.fori_loop(0, iterations - 1, lambda _, c: body(c), carry)
-    carry = body(carry)
+    alone = 0 if inside_loop else 1
+    carry = jax.lax.fori_loop(
+      0, iterations - alone, lambda _, c: body(c), carry
+    )
+    carry = carry if inside_loop else body(carry)
   else:
 
     def more(value):

@@ -1,6 +1,7 @@
 """Evaluates finished runs: tables over step counts, and figures."""
 
 from collections.abc import Sequence
+import itertools
 import json
 import os
 from typing import Any
@@ -12,29 +13,42 @@ from idspn_jax.runs import files
 from idspn_jax.runs import loading
 from idspn_jax.runs import provenance
 from idspn_jax.runs import scalars
+from idspn_jax.solvers import restarts as restarts_lib
 from idspn_jax.training import evaluation
 
 _TABLE = 'table.json'
+# What a row says besides metrics.
+_SETTINGS = ('iterations', 'restarts')
 
 
 def evaluate_at(
-  run: loading.LoadedRun, iterations: Sequence[int | None]
+  run: loading.LoadedRun,
+  iterations: Sequence[int | None],
+  restarts: Sequence[int | None] = (None,),
 ) -> dict[str, Any]:
-  """Evaluates on the test data at several numbers of inner steps.
+  """Evaluates on the test data at several numbers of inner steps and starts.
 
   Args:
     run: a run.
     iterations: numbers of inner steps; None for the configured number.
+    restarts: numbers of starts; None for the configured number.
 
   Returns:
-    A table: `rows` with `iterations` and the metrics, and where it comes from.
+    A table: `rows` with `iterations`, `restarts` and the metrics, and where
+    it comes from.
   """
   evaluate = evaluation.Evaluator(run.task, [run.data], [run.config.seed])
   rows = []
-  for count in iterations:
+  for starts, count in itertools.product(restarts, iterations):
     options = {'iterations': count} if run.task.iterates else {}
+    if starts is not None:
+      options['restarts'] = restarts_lib.Restarts(
+        starts, run.config.model.restart_scale
+      )
+    else:
+      starts = run.config.get('model', {}).get('restarts', 1)
     (metrics,) = evaluate(run.variables, **options)
-    rows.append({'iterations': count, **metrics})
+    rows.append({'iterations': count, 'restarts': starts, **metrics})
   trained_with = None
   if run.task.iterates:
     trained_with = run.config.get('model', {}).get('iterations')
@@ -53,14 +67,17 @@ def evaluate_at(
 
 def format_table(table: dict[str, Any]) -> str:
   """Lays a table of `evaluate_at` out as text."""
-  names = [name for name in table['rows'][0] if name != 'iterations']
-  lines = [f'{"T":>5} ' + ''.join(f'{name:>20}' for name in names)]
+  names = [name for name in table['rows'][0] if name not in _SETTINGS]
+  several = any(row['restarts'] > 1 for row in table['rows'])
+  head = f'{"T":>5} ' + (f'{"starts":>7}{"steps":>7}' if several else '')
+  lines = [head + ''.join(f'{name:>20}' for name in names)]
   for row in table['rows']:
     count = row['iterations']
     trained = count == table['trained_with_iterations']
     lines.append(
       (f'{count:5}' if count else f'{"–":>5}')
       + ('*' if count and trained else ' ')
+      + (f'{row["restarts"]:7}{row["restarts"] * count:7}' if several else '')
       + ''.join(f'{row[name]:20.4g}' for name in names)
     )
   if 'other_file' in table:
@@ -149,10 +166,11 @@ def save(
   if not figures:
     return [path]
   # Here, because only drawing needs matplotlib.
+  from idspn_jax.figures import restarts as restarts_figure
   from idspn_jax.figures import save as save_lib
   from idspn_jax.figures import trajectories
 
-  counts = [row['iterations'] for row in table['rows']]
+  counts = list(dict.fromkeys(row['iterations'] for row in table['rows']))
   key = jax.random.key(run.config.seed)
   drawn = dict(run.task.draw(run.variables, run.data, key, counts))
   curves = {}
@@ -162,6 +180,11 @@ def save(
       curves[label] = (steps, values)
   if curves:
     drawn['learning_curve'] = trajectories.draw_losses(curves)
+  if len({row['restarts'] for row in table['rows']}) > 1:
+    headline = run.task.headline
+    values = [row[headline] for row in table['rows']]
+    points = [(row['restarts'], row['iterations']) for row in table['rows']]
+    drawn['restarts'] = restarts_figure.draw_restarts(points, values, headline)
   written = [path]
   for name, figure in drawn.items():
     place = os.path.join(directory, f'{name}.png')

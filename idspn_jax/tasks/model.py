@@ -18,6 +18,7 @@ from idspn_jax.ops import simplex
 from idspn_jax.solvers import gradients
 from idspn_jax.solvers import inner_step
 from idspn_jax.solvers import projected_gradient
+from idspn_jax.solvers import restarts as restarts_lib
 
 PROJECTIONS = {'none': None, 'simplex': simplex.project_simplex}
 LOSSES = {
@@ -52,6 +53,10 @@ def default_config() -> ml_collections.ConfigDict:
       'initial_set': 'learned',
       'initial_scale': 0.1,
       'tolerance': 0.0,
+      # Starts of every set, of which the one of least energy is kept, and the
+      # standard deviation of the noise around the initial set.
+      'restarts': 1,
+      'restart_scale': 0.2,
       # Of the encoders' matrix products; parameters are float32.
       'dtype': 'float32',
     }
@@ -88,7 +93,7 @@ def _optimizer(config):
 
 
 def _check(config):
-  for name in ('hidden_dim', 'latent_dim', 'iterations'):
+  for name in ('hidden_dim', 'latent_dim', 'iterations', 'restarts'):
     checks.integer(config[name], f'config.model.{name}')
   for name, choices in (
     ('pool', set_encoders.POOLS),
@@ -100,7 +105,13 @@ def _check(config):
     ('dtype', DTYPES),
   ):
     checks.choice(config[name], f'config.model.{name}', choices)
-  for name in ('grad_clip', 'regularizer', 'initial_scale', 'tolerance'):
+  for name in (
+    'grad_clip',
+    'regularizer',
+    'initial_scale',
+    'tolerance',
+    'restart_scale',
+  ):
     checks.number(config[name], f'config.model.{name}', least=0)
   checks.number(
     config.learning_rate, 'config.model.learning_rate', positive=True
@@ -188,10 +199,20 @@ def build_autoencoder(
     regularizer=config.regularizer,
     initial_set=config.initial_set,
     initial_scale=config.initial_scale,
+    restarts=build_restarts(config, config.restarts),
     axis_name=axis_name,
   )
   input_pool = 'fs_autodiff' if config.pool == 'fs_autodiff' else 'fs'
   return autoencoder.SetAutoencoder(encoder(pool=input_pool), decoder)
+
+
+def build_restarts(
+  config: ml_collections.ConfigDict, starts: int
+) -> restarts_lib.Restarts | None:
+  """Restarts with a config's scale; None for one start."""
+  if starts == 1:
+    return None
+  return restarts_lib.Restarts(starts, config.restart_scale)
 
 
 def build_loss(name: str) -> Callable:

@@ -4,7 +4,7 @@ With `jit` the compiled step keeps the meaning of one global batch and the
 compiler adds the reductions. With `pmap` every device runs the step on its
 share of the batch and averages gradients, scalars and model state over
 `BATCH_AXIS`. Modules that normalise over the batch, like `flax.linen`'s
-BatchNorm, or draw noise per set (`modules.batch_noise`) need that axis' name
+BatchNorm, or draw noise per set (`ops.batch_noise`) need that axis' name
 there (`tasks.model.axis_name_of`) to compute what they compute under `jit`.
 """
 

@@ -1,0 +1,228 @@
+"""Several starts of the inner optimisation, chosen by energy.
+
+Most of the loss that is left after training sits in a few sets whose inner
+minimisation ends in a poor local minimum. The energy needs no target and tells
+most of them: each set is decoded from several starts, and the one of least
+energy is kept.
+"""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from idspn_jax.ops import batch_noise
+from idspn_jax.ops import varying
+from idspn_jax.solvers import energy as energy_lib
+from idspn_jax.solvers import inner_loop
+from idspn_jax.solvers import option_checks
+
+# `((Y_0, key), inputs)` to a run.
+Solver = Callable[[Any, energy_lib.Inputs], inner_loop.Run]
+# The axis, or axes, over which a batch is divided.
+Axis = str | Sequence[str] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Restarts:
+  """How many starts each set gets, and how they are drawn.
+
+  Start 0 is the initial set `Y_0` itself. The noise of start `k` is drawn from
+  `jax.random.fold_in(key, k)`, so it does not depend on the number of starts.
+  The winner of a set is the start whose last set `Y_T` has the least energy
+  without the regulariser. A non-finite energy loses to a finite one; of equal
+  energies the first wins. The regulariser pulls all starts toward `Y_0`.
+
+  Attributes:
+    starts: number of starts K; 1 is the decoder without restarts.
+    scale: standard deviation of the noise, in units of the set's features.
+      `SetDecoder(initial_set='normal')` takes its `initial_scale` instead.
+    around_initial_set: whether the noise is added to `Y_0`; if not, a start is
+      the noise alone. `SetDecoder(initial_set='normal')` draws fresh samples.
+    parallel: run all starts side by side, with K times the memory, instead of
+      one after another, with the memory of one.
+    keep_all: also report the set that every start reached.
+  """
+
+  starts: int = 4
+  scale: float = 0.2
+  around_initial_set: bool = True
+  parallel: bool = False
+  keep_all: bool = False
+
+  def __post_init__(self):
+    option_checks.integer('starts', self.starts, least=1)
+    option_checks.number('scale', self.scale, positive=False)
+    for name in ('around_initial_set', 'parallel', 'keep_all'):
+      option_checks.flag(name, getattr(self, name))
+
+
+def check(restarts: Restarts | None, key: jax.Array | None) -> None:
+  """Refuses what is no `Restarts`, and several starts without a key.
+
+  Raises:
+    ValueError: naming the remedy.
+  """
+  if restarts is None:
+    return
+  if not isinstance(restarts, Restarts):
+    raise ValueError(
+      f'restarts must be a Restarts such as Restarts(4); got {restarts!r}.'
+    )
+  if restarts.starts > 1 and key is None:
+    raise ValueError(
+      f'Restarts({restarts.starts}) draws its starts at random; give decode '
+      'key=jax.random.key(0), or SetDecoder rngs={"initial_set": key}.'
+    )
+
+
+def _start(restarts, axis, y, key, k):
+  """Start `k`, `(B, N, D)`; `k` may be traced."""
+  if isinstance(k, int) and k == 0:
+    return y
+  noise = batch_noise.normal_rows(
+    jax.random.fold_in(key, k), y.shape, y.dtype, axis
+  )
+  noise = varying.vary_like(restarts.scale * noise, y)
+  if restarts.around_initial_set:
+    noise = y + noise
+  return jnp.where(k == 0, y, noise)
+
+
+def _one_after_another(one, count, keep_all, reference):
+  """All starts in one loop, so that its body is the only program."""
+
+  def body(k, carry):
+    run, winner, least, energies, sets = carry
+    other, energy = one(k)
+    better = (k == 0) | (jnp.isfinite(energy) & ~(least <= energy))
+
+    def choose(new, old):  # (B,), (B, N, D) or (T + 1, B, N, D)
+      shape = better.shape
+      if new.ndim > 1:
+        shape = (*[1] * (new.ndim - 3), *shape, 1, 1)
+      return jnp.where(better.reshape(shape), new, old)
+
+    return (
+      jax.tree.map(choose, other, run),
+      jnp.where(better, k.astype(winner.dtype), winner),
+      choose(energy, least),
+      energies.at[k].set(energy),
+      sets.at[k].set(other.final) if keep_all else None,
+    )
+
+  def empty(array, *leading):
+    zeros = jnp.zeros((*leading, *array.shape), array.dtype)
+    return varying.vary_like(zeros, reference)
+
+  run, energy = jax.eval_shape(one, jnp.int32(0))
+  carry = (
+    jax.tree.map(empty, run),
+    empty(run.steps),
+    empty(energy),
+    empty(energy, count),
+    empty(run.final, count) if keep_all else None,
+  )
+  run, winner, _, energies, sets = jax.lax.fori_loop(0, count, body, carry)
+  return run._replace(winner=winner, energies=energies, sets=sets)
+
+
+def _single(one, keep_all):
+  run, energy = one(0)
+  return run._replace(
+    winner=jnp.zeros_like(run.steps),
+    energies=energy[None],
+    sets=run.final[None] if keep_all else None,
+  )
+
+
+def _side_by_side(one, count, keep_all, reference):
+  del reference
+  runs, energies = jax.vmap(one)(jnp.arange(count))
+  order = jnp.where(jnp.isfinite(energies), energies, jnp.inf)
+  winner = jnp.argmin(order, axis=0).astype(runs.steps.dtype)
+
+  def choose(array):  # (K, B), (K, B, N, D) or (K, T + 1, B, N, D)
+    shape = winner.shape
+    if array.ndim > 2:
+      shape = (*[1] * (array.ndim - 4), *shape, 1, 1)
+    return jnp.take_along_axis(array, winner.reshape(1, *shape), axis=0)[0]
+
+  return jax.tree.map(choose, runs)._replace(
+    winner=winner, energies=energies, sets=runs.final if keep_all else None
+  )
+
+
+def search(
+  solve: Callable[[jax.Array, energy_lib.Inputs], inner_loop.Run],
+  energy: energy_lib.Energy,
+  restarts: Restarts | None,
+  axis: Axis = None,
+) -> Solver:
+  """A solver that runs another one from several starts and keeps the best.
+
+  Args:
+    solve: `(Y_0, inputs)` to a `Run`.
+    energy: what it minimises.
+    restarts: how many starts, and how they are drawn; None for the solver
+      itself.
+    axis: the mapped axis over which the batch is divided, or None.
+
+  Returns:
+    `((Y_0, key), inputs)` to the winners' `Run`, with `winner`, `energies` and
+    `sets`.
+  """
+  if restarts is None:
+    return lambda initial, inputs: solve(initial[0], inputs)
+  judge = energy_lib.unregularized(energy)
+  method = _side_by_side if restarts.parallel else _one_after_another
+
+  def best(initial, inputs):
+    def one(k):
+      run = solve(_start(restarts, axis, *initial, k), inputs)
+      return run, judge(inputs, run.final)
+
+    if restarts.starts == 1:
+      return _single(one, restarts.keep_all)
+    return method(one, restarts.starts, restarts.keep_all, initial[0])
+
+  return best
+
+
+def search_then_solve(
+  search_solver: Solver,
+  solve: Callable[[jax.Array, energy_lib.Inputs], inner_loop.Run],
+  restarts: Restarts | None,
+  axis: Axis = None,
+) -> Solver:
+  """For a solver whose steps are differentiated: finds the winners without
+  derivative, then runs from their starts again, with derivative.
+
+  Args:
+    search_solver: from `search`.
+    solve: the solver to differentiate.
+    restarts: how many starts, and how they are drawn.
+    axis: the mapped axis over which the batch is divided, or None.
+
+  Returns:
+    A solver as that of `search`.
+  """
+  if restarts is None:
+    return lambda initial, inputs: solve(initial[0], inputs)
+
+  def best(initial, inputs):
+    y, key = initial
+    found = search_solver(
+      (jax.lax.stop_gradient(y), key), jax.lax.stop_gradient(inputs)
+    )
+    chosen = y
+    for k in range(1, restarts.starts):
+      start = _start(restarts, axis, y, key, k)
+      chosen = jnp.where((found.winner == k)[:, None, None], start, chosen)
+    return solve(chosen, inputs)._replace(
+      winner=found.winner, energies=found.energies, sets=found.sets
+    )
+
+  return best
