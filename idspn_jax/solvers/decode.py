@@ -156,6 +156,20 @@ def _measured(energy, optimality, inputs, run):
   return Decoded(run.final, run.steps, *last, run.trajectory, *along, *starts)
 
 
+def _run(search, solve, optimality, gradient, inputs, key):
+  """The winners' run, with its derivative."""
+  # Derivatives by replicated inputs are thus summed over devices once.
+  inputs = varying.vary_like(inputs, inputs)
+  initial = inputs.initial_set, key
+  best = search.best(solve)
+  if isinstance(gradient, gradients.Implicit):
+    return implicit.differentiate(best, optimality, gradient, initial, inputs)
+  solve = functools.partial(
+    solve, differentiable=True, checkpoint=gradient.checkpoint
+  )
+  return search.then_solve(best, solve)(initial, inputs)
+
+
 def decode(
   energy: energy_lib.Energy,
   inputs: energy_lib.Inputs,
@@ -217,34 +231,22 @@ def decode(
     project_initial_set = implicit_mode
   option_checks.flag('project_initial_set', project_initial_set)
 
-  def solve(y, inputs, differentiable=False):
-    if projection is not None and project_initial_set:
-      y = projection(y)
-    return inner_loop.run(
-      energy,
-      step,
-      inputs,
-      y,
-      iterations,
-      projection=projection,
-      tolerance=tolerance,
-      trajectory=trajectory,
-      differentiable=differentiable,
-      checkpoint=differentiable and gradient.checkpoint,
-      inside_loop=restarts is not None and restarts.starts > 1,
-    )
+  solve = functools.partial(
+    inner_loop.run,
+    energy,
+    step,
+    iterations=iterations,
+    projection=projection,
+    tolerance=tolerance,
+    trajectory=trajectory,
+    inside_loop=restarts is not None and restarts.starts > 1,
+  )
+  start_projection = projection if project_initial_set else None
 
   def minimize(inputs, key, axis):
-    # Derivatives by replicated inputs are thus summed over devices once.
+    search = restarts_lib.Search(start_projection, energy, restarts, axis)
+    run = _run(search, solve, optimality, gradient, inputs, key)
     inputs = varying.vary_like(inputs, inputs)
-    initial = inputs.initial_set, key
-    best = restarts_lib.search(solve, energy, restarts, axis)
-    if implicit_mode:
-      run = implicit.differentiate(best, optimality, gradient, initial, inputs)
-    else:
-      solve_again = functools.partial(solve, differentiable=True)
-      best = restarts_lib.search_then_solve(best, solve_again, restarts, axis)
-      run = best(initial, inputs)
     return _measured(energy, optimality, inputs, run)
 
   return _on_every_device(minimize, inputs, key, axis_name)

@@ -74,6 +74,16 @@ def _fixed_body(step, inputs):
   return body
 
 
+def _first_carry(step, inputs, y):
+  return _Carry(
+    y=y,
+    previous=y,
+    state=step.init(inputs, y),
+    steps=jnp.zeros(y.shape[:1], jnp.int32),
+    active=jnp.ones(y.shape[:1], bool),
+  )
+
+
 def run(
   energy: energy_lib.Energy,
   step: per_set.Step,
@@ -107,14 +117,7 @@ def run(
   Returns:
     A `Run`.
   """
-  batch = y.shape[0]
-  carry = _Carry(
-    y=y,
-    previous=y,
-    state=step.init(inputs, y),
-    steps=jnp.zeros((batch,), jnp.int32),
-    active=jnp.ones((batch,), bool),
-  )
+  carry = _first_carry(step, inputs, y)
   if tolerance is None:
     advance = _fixed_body(step, inputs)
   else:

@@ -8,7 +8,7 @@ energy is kept.
 
 from collections.abc import Callable, Sequence
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,9 @@ from idspn_jax.ops import varying
 from idspn_jax.solvers import energy as energy_lib
 from idspn_jax.solvers import inner_loop
 from idspn_jax.solvers import option_checks
+from idspn_jax.solvers import per_set
 
+Solve = Callable[[energy_lib.Inputs, jax.Array], inner_loop.Run]
 # `((Y_0, key), inputs)` to a run.
 Solver = Callable[[Any, energy_lib.Inputs], inner_loop.Run]
 # The axis, or axes, over which a batch is divided.
@@ -155,74 +157,78 @@ def _side_by_side(one, count, keep_all, reference):
   )
 
 
-def search(
-  solve: Callable[[jax.Array, energy_lib.Inputs], inner_loop.Run],
-  energy: energy_lib.Energy,
-  restarts: Restarts | None,
-  axis: Axis = None,
-) -> Solver:
-  """A solver that runs another one from several starts and keeps the best.
+class Search(NamedTuple):
+  """Makes solvers with several starts, `((Y_0, key), inputs)` to a `Run`.
 
-  Args:
-    solve: `(Y_0, inputs)` to a `Run`.
-    energy: what it minimises.
-    restarts: how many starts, and how they are drawn; None for the solver
-      itself.
+  Attributes:
+    projection: of the starts, or None.
+    energy: what is minimised.
+    restarts: how many starts, and how they are drawn; None for one.
     axis: the mapped axis over which the batch is divided, or None.
-
-  Returns:
-    `((Y_0, key), inputs)` to the winners' `Run`, with `winner`, `energies` and
-    `sets`.
   """
-  if restarts is None:
-    return lambda initial, inputs: solve(initial[0], inputs)
-  judge = energy_lib.unregularized(energy)
-  method = _side_by_side if restarts.parallel else _one_after_another
 
-  def best(initial, inputs):
-    def one(k):
-      run = solve(_start(restarts, axis, *initial, k), inputs)
-      return run, judge(inputs, run.final)
+  projection: per_set.Projection | None
+  energy: energy_lib.Energy
+  restarts: Restarts | None
+  axis: Axis = None
 
-    if restarts.starts == 1:
-      return _single(one, restarts.keep_all)
-    return method(one, restarts.starts, restarts.keep_all, initial[0])
+  def _from(self, solve, y, inputs):
+    return solve(inputs, y if self.projection is None else self.projection(y))
 
-  return best
+  def best(self, solve: Solve) -> Solver:
+    """Runs a solver from all starts and keeps the best run of every set.
 
+    Args:
+      solve: `(inputs, Y_0)` to a `Run`.
 
-def search_then_solve(
-  search_solver: Solver,
-  solve: Callable[[jax.Array, energy_lib.Inputs], inner_loop.Run],
-  restarts: Restarts | None,
-  axis: Axis = None,
-) -> Solver:
-  """For a solver whose steps are differentiated: finds the winners without
-  derivative, then runs from their starts again, with derivative.
+    Returns:
+      A solver whose runs have `winner`, `energies` and `sets`, unless there
+      are no restarts.
+    """
+    restarts = self.restarts
+    if restarts is None:
+      return lambda initial, inputs: self._from(solve, initial[0], inputs)
+    judge = energy_lib.unregularized(self.energy)
+    method = _side_by_side if restarts.parallel else _one_after_another
 
-  Args:
-    search_solver: from `search`.
-    solve: the solver to differentiate.
-    restarts: how many starts, and how they are drawn.
-    axis: the mapped axis over which the batch is divided, or None.
+    def best(initial, inputs):
+      def one(k):
+        run = self._from(
+          solve, _start(restarts, self.axis, *initial, k), inputs
+        )
+        return run, judge(inputs, run.final)
 
-  Returns:
-    A solver as that of `search`.
-  """
-  if restarts is None:
-    return lambda initial, inputs: solve(initial[0], inputs)
+      if restarts.starts == 1:
+        return _single(one, restarts.keep_all)
+      return method(one, restarts.starts, restarts.keep_all, initial[0])
 
-  def best(initial, inputs):
-    y, key = initial
-    found = search_solver(
-      (jax.lax.stop_gradient(y), key), jax.lax.stop_gradient(inputs)
-    )
-    chosen = y
-    for k in range(1, restarts.starts):
-      start = _start(restarts, axis, y, key, k)
-      chosen = jnp.where((found.winner == k)[:, None, None], start, chosen)
-    return solve(chosen, inputs)._replace(
-      winner=found.winner, energies=found.energies, sets=found.sets
-    )
+    return best
 
-  return best
+  def then_solve(self, best: Solver, solve: Solve) -> Solver:
+    """For a solver whose steps are differentiated: finds the winners without
+    derivative, then runs from their starts again, with derivative.
+
+    Args:
+      best: from `best`.
+      solve: the solver to differentiate, `(inputs, Y_0)` to a `Run`.
+
+    Returns:
+      A solver as that of `best`.
+    """
+    restarts = self.restarts
+
+    def again(initial, inputs):
+      y, key = initial
+      if restarts is None:
+        return self._from(solve, y, inputs)
+      still = jax.lax.stop_gradient(y), key
+      found = best(still, jax.lax.stop_gradient(inputs))
+      chosen = y
+      for k in range(1, restarts.starts):
+        start = _start(restarts, self.axis, y, key, k)
+        chosen = jnp.where((found.winner == k)[:, None, None], start, chosen)
+      return self._from(solve, chosen, inputs)._replace(
+        winner=found.winner, energies=found.energies, sets=found.sets
+      )
+
+    return again
