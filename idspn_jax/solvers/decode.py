@@ -244,7 +244,7 @@ def decode(
   start_projection = projection if project_initial_set else None
 
   def minimize(inputs, key, axis):
-    search = restarts_lib.Search(start_projection, energy, restarts, axis)
+    search = restarts_lib.Search(step, start_projection, energy, restarts, axis)
     run = _run(search, solve, optimality, gradient, inputs, key)
     inputs = varying.vary_like(inputs, inputs)
     return _measured(energy, optimality, inputs, run)

@@ -23,6 +23,7 @@ class Run(NamedTuple):
     winner: which of several starts this is, `(B,)`, or None.
     energies: at the end of every start, `(K, B)`, or None.
     sets: what every start reached, `(K, B, N, D)`, or None.
+    before_last: for `retake_last_step`, or None.
   """
 
   final: jax.Array
@@ -32,6 +33,7 @@ class Run(NamedTuple):
   winner: jax.Array | None = None
   energies: jax.Array | None = None
   sets: jax.Array | None = None
+  before_last: Any = None
 
 
 class _Carry(NamedTuple):
@@ -112,7 +114,8 @@ def run(
     trajectory: keep every `Y_t`.
     differentiable: use loops that reverse-mode differentiation can follow.
     checkpoint: recompute each step when it is differentiated.
-    inside_loop: whether the run is the body of a loop itself.
+    inside_loop: whether the run is the body of a loop itself, so that its last
+      step is to be taken again outside, by `retake_last_step`.
 
   Returns:
     A `Run`.
@@ -144,13 +147,15 @@ def run(
     if trajectory:
       path = jnp.concatenate([y[None], path])
   elif tolerance is None:
+    if inside_loop:
+      before, carry = jax.lax.fori_loop(
+        0, iterations, lambda _, c: (c[1], body(c[1])), (carry, carry)
+      )
+      return Run(carry.y, carry.previous, carry.steps, None, before_last=before)
     # The last step outside the loop: the compiler then shares its forward pass
     # with the derivative of the optimality condition at the same set.
-    alone = 0 if inside_loop else 1
-    carry = jax.lax.fori_loop(
-      0, iterations - alone, lambda _, c: body(c), carry
-    )
-    carry = carry if inside_loop else body(carry)
+    carry = jax.lax.fori_loop(0, iterations - 1, lambda _, c: body(c), carry)
+    carry = body(carry)
   else:
 
     def more(value):
@@ -161,3 +166,27 @@ def run(
       more, lambda v: (v[0] + 1, body(v[1])), (0, carry)
     )
   return Run(carry.y, carry.previous, carry.steps, path)
+
+
+def retake_last_step(
+  step: per_set.Step, inputs: energy_lib.Inputs, run: Run
+) -> Run:
+  """Takes a run's last step again, outside of any loop.
+
+  The compiler then shares the forward pass of this step with the derivative of
+  the optimality condition, which takes less memory than two forward passes.
+
+  Args:
+    step: the inner step.
+    inputs: what the energy depends on.
+    run: from `run(inside_loop=True)`.
+
+  Returns:
+    The run; as it is where it took no fixed number of steps.
+  """
+  if run.before_last is None:
+    return run
+  carry = _fixed_body(step, inputs)(run.before_last)
+  return run._replace(
+    final=carry.y, penultimate=carry.previous, before_last=None
+  )

@@ -93,6 +93,21 @@ def _start(restarts, axis, y, key, k):
   return jnp.where(k == 0, y, noise)
 
 
+def _each(choose, *runs):
+  """Applies `choose(batch_axis, *arrays)` to all arrays of runs."""
+  paths = [run.trajectory for run in runs]
+  rest = [run._replace(trajectory=None) for run in runs]
+  chosen = jax.tree.map(lambda *arrays: choose(0, *arrays), *rest)
+  if paths[0] is None:
+    return chosen
+  return chosen._replace(trajectory=choose(1, *paths))
+
+
+def _along(flags, axis, ndim):
+  """`(B,)` in the shape to choose between arrays with that batch axis."""
+  return jnp.expand_dims(flags, [i for i in range(ndim) if i != axis])
+
+
 def _one_after_another(one, count, keep_all, reference):
   """All starts in one loop, so that its body is the only program."""
 
@@ -101,16 +116,13 @@ def _one_after_another(one, count, keep_all, reference):
     other, energy = one(k)
     better = (k == 0) | (jnp.isfinite(energy) & ~(least <= energy))
 
-    def choose(new, old):  # (B,), (B, N, D) or (T + 1, B, N, D)
-      shape = better.shape
-      if new.ndim > 1:
-        shape = (*[1] * (new.ndim - 3), *shape, 1, 1)
-      return jnp.where(better.reshape(shape), new, old)
+    def choose(axis, new, old):
+      return jnp.where(_along(better, axis, new.ndim), new, old)
 
     return (
-      jax.tree.map(choose, other, run),
+      _each(choose, other, run),
       jnp.where(better, k.astype(winner.dtype), winner),
-      choose(energy, least),
+      jnp.where(better, energy, least),
       energies.at[k].set(energy),
       sets.at[k].set(other.final) if keep_all else None,
     )
@@ -146,13 +158,11 @@ def _side_by_side(one, count, keep_all, reference):
   order = jnp.where(jnp.isfinite(energies), energies, jnp.inf)
   winner = jnp.argmin(order, axis=0).astype(runs.steps.dtype)
 
-  def choose(array):  # (K, B), (K, B, N, D) or (K, T + 1, B, N, D)
-    shape = winner.shape
-    if array.ndim > 2:
-      shape = (*[1] * (array.ndim - 4), *shape, 1, 1)
-    return jnp.take_along_axis(array, winner.reshape(1, *shape), axis=0)[0]
+  def choose(axis, array):
+    index = _along(winner, axis + 1, array.ndim)
+    return jnp.take_along_axis(array, index, axis=0)[0]
 
-  return jax.tree.map(choose, runs)._replace(
+  return _each(choose, runs)._replace(
     winner=winner, energies=energies, sets=runs.final if keep_all else None
   )
 
@@ -161,12 +171,14 @@ class Search(NamedTuple):
   """Makes solvers with several starts, `((Y_0, key), inputs)` to a `Run`.
 
   Attributes:
+    step: the inner step of the solvers.
     projection: of the starts, or None.
     energy: what is minimised.
     restarts: how many starts, and how they are drawn; None for one.
     axis: the mapped axis over which the batch is divided, or None.
   """
 
+  step: per_set.Step
   projection: per_set.Projection | None
   energy: energy_lib.Energy
   restarts: Restarts | None
@@ -200,7 +212,8 @@ class Search(NamedTuple):
 
       if restarts.starts == 1:
         return _single(one, restarts.keep_all)
-      return method(one, restarts.starts, restarts.keep_all, initial[0])
+      run = method(one, restarts.starts, restarts.keep_all, initial[0])
+      return inner_loop.retake_last_step(self.step, inputs, run)
 
     return best
 
