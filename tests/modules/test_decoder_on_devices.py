@@ -103,8 +103,9 @@ def _settings(case, arrays):
       'optimizer': idspn_jax.ProjectedGradient(),
       'projection': simplex.project_simplex,
     }, {}
+  # From zeros, rounding decides which step a line search of L-BFGS accepts.
   optimizer = idspn_jax.OptaxOptimizer(optax.lbfgs())
-  return {'initial_set': 'zeros', 'optimizer': optimizer}, {}
+  return {'initial_set': 'given', 'optimizer': optimizer}, given
 
 
 def _arrays():
