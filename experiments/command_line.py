@@ -42,9 +42,39 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
   except errors.UserError as e:
     sys.stderr.write(f'{_name()}: error: {_one_line(e)}\n')
     sys.exit(2)
+  except BrokenPipeError:
+    # The reader of standard output, such as `head`, has gone. Python would
+    # complain again when it flushes at the end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
   except KeyboardInterrupt:
     sys.stderr.write(f'{_name()}: interrupted\n')
     sys.exit(130)
+
+
+def counts(name: str, texts: Sequence[str], example: str, most: int) -> list:
+  """Reads a flag that is a list of positive integers, in rising order.
+
+  Args:
+    name: of the flag.
+    texts: its values.
+    example: a good value, for the error.
+    most: the largest integer allowed.
+
+  Raises:
+    UserError: if there are none, or one is no integer from 1 to `most`.
+  """
+  try:
+    found = sorted({int(text) for text in texts})
+  except ValueError:
+    found = []
+  if not found:
+    raise errors.UserError(
+      f'--{name} needs integers like {example}; got {list(texts)}.'
+    )
+  if not 1 <= found[0] <= found[-1] <= most:
+    raise errors.UserError(f'--{name} must be from 1 to {most}; got {texts}.')
+  return found
 
 
 def _add_cpu():

@@ -46,7 +46,7 @@ def _iterations(run):
   if not _ITERATIONS.value:
     trained_with = run.config.model.iterations
     return sorted({max(1, trained_with * f // 2) for f in (1, 2, 4, 8)})
-  return _counts('iterations', _ITERATIONS.value, '5,10,20', _MOST)
+  return command_line.counts('iterations', _ITERATIONS.value, '5,10,20', _MOST)
 
 
 def _restarts(run):
@@ -54,19 +54,9 @@ def _restarts(run):
     return [None]
   if not run.task.iterates:
     raise errors.UserError('This model has no inner steps; no --restarts.')
-  return _counts('restarts', _RESTARTS.value, '1,2,4,8', _MOST_RESTARTS)
-
-
-def _counts(name, texts, example, most):
-  try:
-    counts = sorted({int(text) for text in texts})
-  except ValueError as e:
-    raise errors.UserError(
-      f'--{name} needs integers like {example}; got {texts}.'
-    ) from e
-  if not 1 <= counts[0] <= counts[-1] <= most:
-    raise errors.UserError(f'--{name} must be from 1 to {most}; got {texts}.')
-  return counts
+  return command_line.counts(
+    'restarts', _RESTARTS.value, '1,2,4,8', _MOST_RESTARTS
+  )
 
 
 def main(argv):

@@ -1,20 +1,23 @@
-"""Reproduces Tables 2, 4 and 8: the paper's numbers beside measured ones.
+"""Reproduces Tables 2, 4, 5, 6 and 8: the paper's numbers beside measured ones.
 
-    python -m experiments.reproduce --table=4 --seeds=6
+    python -m experiments.reproduce --table=5 --cells='4x4/10/*'
     python -m experiments.reproduce --table=2 --setting=reduced \
       --cells='*/640' --seeds=3
+    python -m experiments.reproduce --table=4 --seeds=6
 
-The first command is the whole of Table 4, a GPU's work; the second one trains
-all seven models on two CPU cores. Cells are named CLASSES/MODEL/SAMPLES, or
-CLASSES/MODEL+da/SAMPLES with augmentation (--list shows them); a bare model
-stands for all its cells. Running a command again, with more cells or seeds too,
-only trains what is missing; Ctrl-C saves first. A table shows the cells that
-were asked for: ask for all to collect what several calls have trained.
+The first two commands train on two CPU cores, each for an hour or two; the last
+one is the whole of Table 4, a GPU's work. Cells are named like
+4x4/10/idspn_momentum (Tables 5 and 6: n x d, T, model) or 4/idspn+da/640
+(Tables 2 and 4: classes, model, with data augmentation, samples); --list shows
+them, and a bare model stands for all its cells. Running a command again, with
+more cells or seeds too, only trains what is missing; Ctrl-C saves first. A
+table shows the cells that were asked for: ask for all to collect what several
+calls have trained.
 
 Leaves in --output: the table as Markdown and as JSON, with every run's numbers,
-configuration, device, versions and date, and Table 8, each model's worst
-prediction for 4 classes, as text and figure. The first two columns are measured
-on the trained models.
+configuration, device, versions and date. Tables 5 and 6 evaluate with several
+starts too (--restarts); Table 5 comes with Figures 1 to 3, Tables 2 and 4 with
+Table 8, each model's worst prediction for 4 classes, as text and figure.
 """
 
 import functools
@@ -27,14 +30,20 @@ from experiments import overrides
 from idspn_jax import errors
 
 _TABLE = flags.DEFINE_enum(
-  'table', '2', ['2', '4'], 'Which table; both write Table 8 too.'
+  'table', '2', ['2', '4', '5', '6'], 'Which table; 2 and 4 write Table 8 too.'
 )
 _SETTING = flags.DEFINE_enum(
-  'setting', 'paper', ['paper', 'reduced'], 'Which setting.'
+  'setting', 'paper', ['paper', 'reduced'], 'Tables 2 and 4: which setting.'
 )
 _CELLS = flags.DEFINE_list('cells', None, 'Patterns of cells; default: all.')
 _SEEDS = flags.DEFINE_string(
-  'seeds', '3', 'How many seeds, from 0; or the seeds themselves, like 4,7.'
+  'seeds',
+  None,
+  'How many seeds, from 0; or the seeds themselves, like 4,7. Default: 3; of '
+  'Tables 5 and 6: 1.',
+)
+_RESTARTS = flags.DEFINE_list(
+  'restarts', ['1', '2', '4', '8'], 'Tables 5 and 6: numbers of starts.'
 )
 _STEPS = flags.DEFINE_integer(
   'steps', None, "Training steps instead of the setting's.", lower_bound=1
@@ -46,7 +55,10 @@ _TOGETHER = flags.DEFINE_bool(
   'together', True, 'Seeds of a cell in one program, as far as memory allows.'
 )
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Directory of the runs; default runs/numbering_SETTING.'
+  'workdir',
+  None,
+  'Directory of the runs; default: runs/numbering_SETTING, of Tables 5 and 6 '
+  'runs/random_multisets.',
 )
 _OUTPUT = flags.DEFINE_string(
   'output', None, 'Directory of tables and figures; default: the workdir.'
@@ -54,18 +66,34 @@ _OUTPUT = flags.DEFINE_string(
 _LIST = flags.DEFINE_bool('list', False, 'Only list the cells.')
 
 # What cells and seeds are made of.
-_FIXED = (
-  'seed',
-  'task',
-  'model_name',
-  'data.permute',
-  'data.num_train',
-  'data.num_classes',
-)
+_FIXED = {
+  'numbering': (
+    'seed',
+    'task',
+    'model_name',
+    'data.permute',
+    'data.num_train',
+    'data.num_classes',
+  ),
+  'multisets': (
+    'seed',
+    'task',
+    'data.set_size',
+    'data.set_dim',
+    'model.iterations',
+    'model.gradient',
+    'model.momentum',
+    'model.pool',
+  ),
+}
+
+
+def _kind():
+  return 'multisets' if _TABLE.value in ('5', '6') else 'numbering'
 
 
 def _seeds():
-  text = _SEEDS.value
+  text = _SEEDS.value or ('3' if _kind() == 'numbering' else '1')
   try:
     given = [int(part) for part in text.split(',') if part.strip()]
   except ValueError:
@@ -85,7 +113,7 @@ def _configs(cell):
   @functools.cache
   def config_of(seed):
     config = cell.config(seed)
-    overrides.apply(config, _OVERRIDE.value, _FIXED)
+    overrides.apply(config, _OVERRIDE.value, _FIXED[_kind()])
     if _STEPS.value:
       config.steps = _STEPS.value
       for name in ('eval_every', 'checkpoint_every', 'log_every'):
@@ -95,35 +123,62 @@ def _configs(cell):
   return config_of
 
 
+def _numbering():
+  """Cells, default directory of the runs, and a report's maker."""
+  from configs import class_numbering
+  from idspn_jax.studies import numbering_tables
+
+  table = int(_TABLE.value)
+  cells = numbering_tables.read_cells(
+    table, class_numbering.get_config, _SETTING.value
+  )
+  workdir = f'runs/numbering_{_SETTING.value}'
+  return cells, workdir, functools.partial(numbering_tables.Report, table)
+
+
+def _multisets():
+  """As `_numbering`."""
+  from configs import random_multisets
+  from idspn_jax.studies import multiset_tables
+
+  if _SETTING.value != 'paper':
+    raise errors.UserError(
+      f'--setting={_SETTING.value} is of Tables 2 and 4; for small sets choose '
+      'cells: --cells=2x2/10/*.'
+    )
+  table = int(_TABLE.value)
+  starts = command_line.counts('restarts', _RESTARTS.value, '1,2,4,8', 1_000)
+  cells = multiset_tables.read_cells(table, random_multisets.get_config)
+  report = functools.partial(multiset_tables.Report, table, starts=starts)
+  return cells, 'runs/random_multisets', report
+
+
 def main(argv):
   """Trains what is missing, prints and saves the tables."""
   del argv
   seeds = _seeds()
   # Here, so that --help and wrong flags answer at once.
-  from configs import class_numbering as config_file
   from idspn_jax.runs import files
   from idspn_jax.studies import cells as cells_lib
-  from idspn_jax.studies import numbering_tables
   from idspn_jax.studies import tables
-  from idspn_jax.tasks import class_numbering
+  from idspn_jax.tasks import registry
   from idspn_jax.training import loop
 
-  table = int(_TABLE.value)
-  cells = numbering_tables.read_cells(
-    table, config_file.get_config, _SETTING.value
-  )
+  cells, workdir, make_report = {
+    'numbering': _numbering,
+    'multisets': _multisets,
+  }[_kind()]()
   cells = tables.select(cells, _CELLS.value)
   if _LIST.value:
     print('\n'.join(cell.name for cell in cells))
     return 0
-  workdir = _WORKDIR.value or f'runs/numbering_{_SETTING.value}'
-  workdir = files.local_path(workdir, '--workdir')
+  workdir = files.local_path(_WORKDIR.value or workdir, '--workdir')
   output = files.local_path(_OUTPUT.value or workdir, '--output')
-  report = numbering_tables.Report(table, cells, output)
+  report = make_report(cells=cells, directory=output)
   configs = {cell: _configs(cell) for cell in cells}
   # What does not fit is told before anything is trained.
   for cell in cells:
-    class_numbering.check(configs[cell](seeds[0]))
+    registry.build(configs[cell](seeds[0]))
     cells_lib.check(configs[cell], seeds, os.path.join(workdir, cell.name))
   for cell in cells:
     print(f'{cell.name}: seed {", ".join(map(str, seeds))}', flush=True)
@@ -137,10 +192,10 @@ def main(argv):
       return e.exit_code
     report.add(cell, results, directory)
   print(report.text())
-  worst = report.save_worst()
-  if not worst:
+  figures = report.save_figures()
+  if not figures and _kind() == 'numbering':
     print('No Table 8: it shows models that were trained on 4 classes.')
-  for path in [*worst, *report.files]:
+  for path in [*figures, *report.files]:
     print(f'Saved {path}')
   return 0
 

@@ -228,7 +228,7 @@ class Report:
       + format_table(self._cells, self._entries)
     )
 
-  def save_worst(self) -> list[str]:
+  def save_figures(self) -> list[str]:
     """Saves every model's worst test prediction (Table 8), if any learned."""
     # Here, because only drawing needs matplotlib.
     from idspn_jax.figures import numbering

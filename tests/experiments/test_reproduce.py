@@ -92,10 +92,83 @@ def test_only_what_is_missing_is_trained(reproduced):
     assert [result['config']['seed'] for result in alone] == [0, 1]
 
 
+@pytest.fixture(scope='module')
+def multisets(run, tmp_path_factory):
+  directory = tmp_path_factory.mktemp('multisets')
+  arguments = (
+    '--table=5',
+    '--cells=2x2/10/idspn*',
+    '--restarts=1,4',
+    '--steps=4',
+    f'--workdir={directory}/runs',
+    f'--output={directory}/table',
+    '--override=data.num_train=32',
+    '--override=data.num_test=16',
+    *(text for text in TINY if 'data.' not in text and 'iter' not in text),
+  )
+  outputs = []
+  for seeds in ('1', '2'):
+    done = run('reproduce', *arguments, f'--seeds={seeds}')
+    assert done.returncode == 0, done.stderr
+    outputs.append(done)
+  return directory, outputs
+
+
+class TestMultisets:
+  """Tables 5 and 6."""
+
+  def test_what_is_left_behind(self, multisets):
+    directory, (_, done) = multisets
+    names = {path.name for path in (directory / 'table').iterdir()}
+    figures = {f'figure{i}.png' for i in (1, 2, 3)}
+    assert names == {'table5.md', 'table5.json', *figures}
+    for name in names:
+      assert f'Saved {directory}/table/{name}' in done.stdout
+    content = json.loads((directory / 'table' / 'table5.json').read_text())
+    assert content['table'] == 5 and {'device', 'versions', 'date'} <= {
+      *content
+    }
+    assert [one['cell'] for one in content['cells']] == [
+      '2x2/10/idspn_momentum',
+      '2x2/10/idspn',
+    ]
+    for one in content['cells']:
+      assert [r['seed'] for r in one['runs']] == [0, 1]
+      losses = one['here']['1']['values']
+      assert losses == [r['metrics']['loss'] for r in one['runs']]
+      assert {*one['here']} == {'1', '4'}
+      assert one['here']['4']['values'] != losses
+    assert content['cells'][0]['paper'] == {
+      'mean': 6e-5,
+      'std': 4e-5,
+      'seeds': 8,
+    }
+
+  def test_losses_are_those_of_the_evaluation(self, multisets, run):
+    directory, _ = multisets
+    cell = '2x2/10/idspn_momentum'
+    workdir = directory / 'runs' / cell / 'seed1'
+    done = run(
+      'evaluate',
+      f'--workdir={workdir}',
+      '--iterations=10',
+      '--restarts=4',
+      '--nofigures',
+      f'--output={directory}/evaluation',
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((directory / 'evaluation' / 'table.json').read_text())
+    content = json.loads((directory / 'table' / 'table5.json').read_text())
+    here = content['cells'][0]['here']
+    for row in rows['rows']:
+      found = here[str(row['restarts'])]['values'][1]
+      assert found == pytest.approx(row['loss'], rel=1e-6)
+
+
 @pytest.mark.parametrize(
   'arguments, culprits',
   [
-    (['--table=3'], ['--table=3', '2|4']),
+    (['--table=3'], ['--table=3', '2|4|5|6']),
     (['--cells='], ['--cells is empty']),
     (['--cells=mlp'], ["'mlp'", '4/idspn/640']),
     (['--seeds=0'], ['--seeds=0']),
@@ -109,6 +182,11 @@ def test_only_what_is_missing_is_trained(reproduced):
     (['--override=data.num_classes=3'], ['--cells and --seeds say what']),
     (['--override=data.num_train=16'], ['--cells and --seeds say what']),
     (['--output=/dev/null'], ['--output=/dev/null']),
+    (['--table=5', '--setting=reduced'], ['--setting=reduced', '2 and 4']),
+    (['--table=5', '--restarts=0'], ['--restarts', '1 to 1000']),
+    (['--table=6', '--restarts=few'], ['--restarts', '1,2,4,8']),
+    (['--table=5', '--override=model.momentum=0.5'], ['--cells and --seeds']),
+    (['--table=6', '--cells=4x4/10/idspn'], ["'4x4/10/idspn' fits none"]),
   ],
 )
 def test_errors(arguments, culprits, run, tmp_path):

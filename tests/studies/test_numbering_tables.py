@@ -157,7 +157,7 @@ def test_table_8_shows_the_four_classes(tmp_path, monkeypatch):
   }
   for cell in cells:
     report.add(cell, {5: result}, str(tmp_path / cell.name))
-  report.save_worst()
+  report.save_figures()
   lines = (tmp_path / 'table8.txt').read_text('utf-8').splitlines()
   assert lines[:4] == ['iDSPN', '1 wrong', '(a, 0)', '(a, 0) ≠ 1']
   # Of the cells of a row, the one with most samples.
