@@ -35,6 +35,8 @@ def default_config() -> ml_collections.ConfigDict:
       # Inner steps by training step: '' for model.iterations throughout, or
       # see `training.iterations`.
       'iterations_schedule': '',
+      # Likewise the starts, '' for model.restarts throughout.
+      'restarts_schedule': '',
       # How a step runs on several devices: 'jit' over a mesh, or 'pmap'.
       'parallel': 'jit',
       # How random streams follow from the seed; 1 in runs before this setting.
@@ -191,8 +193,10 @@ def depends_on_steps(config: Mapping[str, Any]) -> bool:
   return bool(
     config['cooldown']
     or config['optimizer']['schedule'] != 'constant'
-    or '@' in config['iterations_schedule']
-    or config['iterations_schedule'].startswith('linear')
+    or any(
+      '@' in config[name] or config[name].strip().startswith('linear')
+      for name in ('iterations_schedule', 'restarts_schedule')
+    )
   )
 
 

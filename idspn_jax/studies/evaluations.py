@@ -13,7 +13,7 @@ from idspn_jax.runs import files
 from idspn_jax.runs import loading
 from idspn_jax.runs import provenance
 from idspn_jax.runs import scalars
-from idspn_jax.solvers import restarts as restarts_lib
+from idspn_jax.tasks import model
 from idspn_jax.training import evaluation
 
 _TABLE = 'table.json'
@@ -42,9 +42,7 @@ def evaluate_at(
   for starts, count in itertools.product(restarts, iterations):
     options = {'iterations': count} if run.task.iterates else {}
     if starts is not None:
-      options['restarts'] = restarts_lib.Restarts(
-        starts, run.config.model.restart_scale
-      )
+      options['restarts'] = model.build_restarts(run.config.model, starts)
     else:
       starts = run.config.get('model', {}).get('restarts', 1)
     (metrics,) = evaluate(run.variables, **options)

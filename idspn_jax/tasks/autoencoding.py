@@ -74,7 +74,16 @@ class SetAutoencoding(task.Task):
       variables, sets, method=reconstruct, rngs={'initial_set': key}
     )
 
-  def loss(self, params, model_state, batch, key, *, iterations=None):
+  def loss(
+    self,
+    params,
+    model_state,
+    batch,
+    key,
+    *,
+    iterations=None,
+    restarts=None,
+  ):
     """See `Task.loss`."""
     variables = task.join_variables(params, model_state)
     decoded = self.decode(
@@ -82,6 +91,7 @@ class SetAutoencoding(task.Task):
       batch['input'],
       key,
       iterations=iterations,
+      restarts=restarts,
       fallbacks=batch.get('fallbacks'),
     )
     loss = jnp.mean(self.set_loss(decoded.set, batch['input']))

@@ -161,10 +161,23 @@ class ClassNumbering(task.Task):
         f'This model knows the classes 0 to {known - 1}; got {wrong[0]}.'
       )
 
-  def loss(self, params, model_state, batch, key, *, iterations=None):
+  def loss(
+    self,
+    params,
+    model_state,
+    batch,
+    key,
+    *,
+    iterations=None,
+    restarts=None,
+  ):
     """See `Task.loss`."""
     variables = task.join_variables(params, model_state)
-    options = {'iterations': iterations, 'fallbacks': batch.get('fallbacks')}
+    options = {
+      'iterations': iterations,
+      'restarts': restarts,
+      'fallbacks': batch.get('fallbacks'),
+    }
     metrics, inner = self._measure(variables, batch, key, options)
     means = {name: jnp.mean(value) for name, value in metrics.items()}
     inner = {f'inner_{name}': jnp.mean(a) for name, a in inner.items()}

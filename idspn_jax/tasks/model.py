@@ -199,7 +199,9 @@ def build_autoencoder(
     regularizer=config.regularizer,
     initial_set=config.initial_set,
     initial_scale=config.initial_scale,
-    restarts=build_restarts(config, config.restarts),
+    restarts=(
+      build_restarts(config, config.restarts) if config.restarts > 1 else None
+    ),
     axis_name=axis_name,
   )
   input_pool = 'fs_autodiff' if config.pool == 'fs_autodiff' else 'fs'
@@ -208,10 +210,13 @@ def build_autoencoder(
 
 def build_restarts(
   config: ml_collections.ConfigDict, starts: int
-) -> restarts_lib.Restarts | None:
-  """Restarts with a config's scale; None for one start."""
-  if starts == 1:
-    return None
+) -> restarts_lib.Restarts:
+  """So many starts, with a config's scale.
+
+  Args:
+    config: like `default_config()`.
+    starts: how many.
+  """
   return restarts_lib.Restarts(starts, config.restart_scale)
 
 

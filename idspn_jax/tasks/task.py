@@ -14,6 +14,7 @@ import ml_collections
 import numpy as np
 
 from idspn_jax.metrics import averages
+from idspn_jax.solvers import restarts as restarts_lib
 from idspn_jax.tasks import data as data_lib
 
 Batch = data_lib.Batch
@@ -94,6 +95,7 @@ class Task(abc.ABC):
     key: jax.Array,
     *,
     iterations: int | None = None,
+    restarts: restarts_lib.Restarts | None = None,
   ) -> tuple[jax.Array, LossOutput]:
     """Returns the training loss, a scalar, and a `LossOutput`.
 
@@ -103,6 +105,8 @@ class Task(abc.ABC):
       batch: a prepared batch.
       key: for random numbers of the model.
       iterations: inner steps, static; None for the configured number.
+      restarts: starts, static; likewise. A task that is not trained with
+        `config.restarts_schedule` need not take it.
     """
 
   @abc.abstractmethod

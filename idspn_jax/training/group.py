@@ -38,7 +38,7 @@ class Group:
     self._parallel = parallel_lib.make_parallel(
       self.config.parallel, self.config.batch_size, len(runs)
     )
-    self._iterations = iterations_lib.Schedule(self.config, self._task.iterates)
+    self._schedule = iterations_lib.Schedule(self.config, self._task.iterates)
     self._evaluate = evaluation.Evaluator(
       self._task,
       [run.data for run in runs],
@@ -51,7 +51,7 @@ class Group:
     )
     self._train_seconds = 0.0
     self._timed_steps = 0
-    self._compiled: dict[int | None, Any] = {}
+    self._compiled: dict[iterations_lib.Options, Any] = {}
     self._peak_bytes: int | None = None
 
   @contextlib.contextmanager
@@ -67,7 +67,7 @@ class Group:
       )
 
   def compile(self, batch: Any) -> bool:
-    """Compiles the step with most inner steps.
+    """Compiles the step with most inner steps and starts.
 
     Args:
       batch: a placed batch.
@@ -75,26 +75,26 @@ class Group:
     Returns:
       Whether it fits into the memory.
     """
-    self._step_with(self._iterations.counts[-1], batch)
+    self._step_with(self._schedule.largest, batch)
     return self._peak_bytes <= seeds_lib.memory_limit()
 
-  def _step_with(self, iterations, batch):
-    """The compiled step of a number of inner steps."""
-    if iterations not in self._compiled:
+  def _step_with(self, options, batch):
+    """The compiled step of these options."""
+    if options not in self._compiled:
       step = step_lib.make_train_step(
-        self._task, self.config, iterations, self._parallel.axis_name
+        self._task, self.config, *options, axis_name=self._parallel.axis_name
       )
       compiled = self._parallel.compile(
         self._vectorized.map(step), self.state, batch
       )
-      self._compiled[iterations] = compiled
+      self._compiled[options] = compiled
       peak = parallel_lib.peak_bytes(compiled)
       self._peak_bytes = max(peak, self._peak_bytes or 0)
-    return self._compiled[iterations]
+    return self._compiled[options]
 
   def advance(self, step: int, batch: Any) -> Any:
     """Takes training step `step`, counted from 0; returns its scalars."""
-    compiled = self._step_with(self._iterations(step), batch)
+    compiled = self._step_with(self._schedule(step), batch)
     self.state, scalars = compiled(self.state, batch)
     return scalars
 

@@ -8,6 +8,7 @@ import ml_collections
 import optax
 
 from idspn_jax import errors
+from idspn_jax.tasks import model
 from idspn_jax.tasks import task as task_lib
 from idspn_jax.training import optimizer as optimizer_lib
 from idspn_jax.training import state as state_lib
@@ -74,9 +75,18 @@ def _check_model_state(task, before, after):
     )
 
 
-def _gradients(task, state, batch, key, iterations):
+def _options(config, iterations, restarts):
+  """Of `Task.loss`; what is the model's own is left out."""
+  options = {}
+  if iterations is not None:
+    options['iterations'] = iterations
+  if restarts is not None:
+    options['restarts'] = model.build_restarts(config.model, restarts)
+  return options
+
+
+def _gradients(task, state, batch, key, options):
   """Loss, what comes with it, gradients, and the count of fallbacks."""
-  options = {} if iterations is None else {'iterations': iterations}
   if not task.counts_fallbacks:
     found, gradient = jax.value_and_grad(task.loss, has_aux=True)(
       state.params, state.model_state, batch, key, **options
@@ -97,6 +107,7 @@ def make_train_step(
   task: task_lib.Task,
   config: ml_collections.ConfigDict,
   iterations: int | None = None,
+  restarts: int | None = None,
   axis_name: str | None = None,
 ) -> TrainStep:
   """Returns one training step: forward, loss, backward, outer optimiser.
@@ -105,6 +116,7 @@ def make_train_step(
     task: the experiment's task.
     config: its configuration.
     iterations: inner steps, or None for the model's own.
+    restarts: starts, or None for the model's own.
     axis_name: the mapped axis over which the batch is divided; None if the
       batch is whole.
 
@@ -113,11 +125,12 @@ def make_train_step(
     random numbers follow from the state's seed and step.
   """
   optimizer = optimizer_lib.make_optimizer(config)
+  options = _options(config, iterations, restarts)
 
   def train_step(state, batch):
     batch = _prepare(task, batch, _key(state, _PREPARE), axis_name)
     (loss, output), gradient, counts = _gradients(
-      task, state, batch, _key(state, _MODEL), iterations
+      task, state, batch, _key(state, _MODEL), options
     )
     scalars = {'loss': loss, **output.scalars}
     model_state = output.model_state

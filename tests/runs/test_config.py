@@ -69,6 +69,7 @@ class TestDifferences:
     'cooldown': 0.0,
     'optimizer': {'schedule': 'constant'},
     'iterations_schedule': '',
+    'restarts_schedule': '',
   }
 
   def test_are_listed(self):
@@ -96,6 +97,8 @@ class TestDifferences:
       {'optimizer': {'schedule': 'steps'}},
       {'iterations_schedule': '20,40@0.5'},
       {'iterations_schedule': 'linear:10-40'},
+      {'iterations_schedule': ' linear:10-40'},
+      {'restarts_schedule': '1,4@0.5'},
     ],
   )
   def test_steps_may_not_change_where_they_enter(self, change):
