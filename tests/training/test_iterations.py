@@ -147,7 +147,7 @@ class TestRestarts:
       return jax.jit(train_step)(state, batch)[1]
 
     one = stepped(0.0, None)
-    same, other = stepped(0.0, 4), stepped(0.5, 4)
+    same, other = stepped(0.0, 4), stepped(0.1, 4)
     assert float(same['loss']) == pytest.approx(float(one['loss']), rel=1e-5)
     assert other['inner_energy'] < one['inner_energy']
 
