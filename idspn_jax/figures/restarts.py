@@ -1,13 +1,16 @@
 """What several starts of the inner optimisation bring."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.figure
 import numpy as np
 
 
 def draw_restarts(
-  points: Sequence[tuple[int, int]], values: Sequence[float], label: str
+  points: Sequence[tuple[int, int]],
+  values: Sequence[float],
+  label: str,
+  paper: Mapping[int, float] | None = None,
 ) -> matplotlib.figure.Figure:
   """Draws a metric against the total of inner steps, a line per start count.
 
@@ -16,6 +19,7 @@ def draw_restarts(
     values: the metric at each; on a log scale if all are positive and the
       largest is over ten times the smallest.
     label: name of the metric.
+    paper: the paper's values by inner steps, to be marked.
 
   Returns:
     The figure.
@@ -38,7 +42,17 @@ def draw_restarts(
     )
     name = f'{starts} start' + ('s' if starts > 1 else '')
     axes.plot(*zip(*own, strict=True), marker='o', markersize=4, label=name)
-  finite = np.asarray(values, float)
+  if paper:
+    axes.plot(
+      *zip(*sorted(paper.items()), strict=True),
+      linestyle='',
+      marker='D',
+      markersize=6,
+      markerfacecolor='none',
+      color='#444444',
+      label='paper, 1 start',
+    )
+  finite = np.asarray([*values, *(paper or {}).values()], float)
   finite = finite[np.isfinite(finite)]
   if finite.size and finite.min() > 0 and finite.max() > 10 * finite.min():
     axes.set_yscale('log')

@@ -13,6 +13,7 @@ from idspn_jax.runs import files
 from idspn_jax.runs import loading
 from idspn_jax.runs import provenance
 from idspn_jax.runs import scalars
+from idspn_jax.studies import multiset_paper
 from idspn_jax.tasks import model
 from idspn_jax.training import evaluation
 
@@ -182,7 +183,12 @@ def save(
     headline = run.task.headline
     values = [row[headline] for row in table['rows']]
     points = [(row['restarts'], row['iterations']) for row in table['rows']]
-    drawn['restarts'] = restarts_figure.draw_restarts(points, values, headline)
+    paper = {}
+    if headline == 'loss':
+      paper = multiset_paper.paper_losses(table['config'])
+    drawn['restarts'] = restarts_figure.draw_restarts(
+      points, values, headline, paper
+    )
   written = [path]
   for name, figure in drawn.items():
     place = os.path.join(directory, f'{name}.png')

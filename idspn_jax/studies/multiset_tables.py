@@ -1,7 +1,6 @@
 """Tables 5 and 6: random multisets, paper beside measurement."""
 
 from collections.abc import Callable, Sequence
-import csv
 import functools
 import math
 import os
@@ -15,40 +14,13 @@ from idspn_jax.runs import loading
 from idspn_jax.runs import provenance
 from idspn_jax.studies import cells as cells_lib
 from idspn_jax.studies import evaluations
+from idspn_jax.studies import multiset_paper
 from idspn_jax.studies import tables
 
-_FOLDER = os.path.join(os.path.dirname(__file__), 'paper_tables')
-PAPER = {
-  5: os.path.join(_FOLDER, 'table5_random_multisets.csv'),
-  6: os.path.join(_FOLDER, 'table6_random_multisets_pooling.csv'),
-}
-_MODELS = {
-  'iDSPN+mom': 'idspn_momentum',
-  'iDSPN': 'idspn',
-  'Baseline': 'dspn',
-  'iDSPN+mom+Sum': 'idspn_momentum_sum',
-  'iDSPN+mom+Mean': 'idspn_momentum_mean',
-}
 # The paper's largest number of inner steps: what starts may take together.
 LARGEST_TOTAL = 40
 _SEEDS = 8
 _RESTARTS = 'restarts.json'
-
-
-def _paper(table):
-  """The rows of the paper's table: n, d, T, model, mean and deviation."""
-
-  def number(text):
-    value = float(text or 'nan')
-    return None if math.isnan(value) else value
-
-  with open(PAPER[table], encoding='utf-8', newline='') as f:
-    for row in csv.DictReader(f):
-      n, d, steps = (
-        int(row[key]) for key in ('set_size', 'set_dim', 'iterations')
-      )
-      mean, std = number(row['loss_mean']), number(row['loss_std'])
-      yield n, d, steps, row['model'], mean, std
 
 
 def read_cells(
@@ -65,8 +37,8 @@ def read_cells(
     return get_config(f'{arguments},seed={seed}')
 
   found = []
-  for n, d, steps, label, mean, std in _paper(table):
-    model = _MODELS[label]
+  for n, d, steps, label, mean, std in multiset_paper.rows(table):
+    model = multiset_paper.MODELS[label]
     arguments = f'n={n},d={d},T={steps},model={model}'
     found.append(
       tables.Cell(
@@ -326,8 +298,8 @@ class Report:
 
     by_name = {one['cell']: one for one in self._entries}
     losses = []
-    for n, d, steps, label, mean, _ in _paper(5):
-      one = by_name.get(f'{n}x{d}/{steps}/{_MODELS[label]}')
+    for n, d, steps, label, mean, _ in multiset_paper.rows(5):
+      one = by_name.get(f'{n}x{d}/{steps}/{multiset_paper.MODELS[label]}')
       here = best = None
       if one and '1' in one['here']:
         here = one['here']['1']['mean']

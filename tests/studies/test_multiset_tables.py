@@ -7,6 +7,7 @@ import pytest
 
 from configs import random_multisets as config_file
 from idspn_jax.figures import multiset_losses
+from idspn_jax.studies import multiset_paper
 from idspn_jax.studies import multiset_tables
 from idspn_jax.studies import tables
 
@@ -26,7 +27,7 @@ def test_cells_are_those_of_the_paper(table, count, models):
   cells = read_cells(table)
   assert len(cells) == len({cell.name for cell in cells}) == count
   assert {cell.row for cell in cells} == models
-  with open(multiset_tables.PAPER[table], encoding='utf-8', newline='') as f:
+  with open(multiset_paper.FILES[table], encoding='utf-8', newline='') as f:
     for cell, row in zip(cells, csv.DictReader(f), strict=True):
       mean, std = row['loss_mean'], row['loss_std']
       assert cell.mean == (float(mean) if mean else None)
@@ -135,6 +136,26 @@ def test_a_diverged_run_is_counted_and_not_averaged(tmp_path):
   assert found['here']['1']['mean'] == pytest.approx(3e-3)
   assert found['here']['1']['values'] == [2e-3, None, 4e-3]
   assert '3.0e-3 ± 1.4e-3' in report.text()
+
+
+@pytest.mark.parametrize(
+  'arguments, expected',
+  [
+    ('n=4,d=4', {10: 5.7e-4, 20: 3.8e-4, 40: 3.1e-4}),
+    ('n=4,d=4,model=dspn', {10: 2.0e-3, 20: 1.1e-3, 40: 1.2e-3}),
+    ('n=3,d=4', {}),
+    ('n=16,d=16,model=idspn_momentum_sum,T=20', {10: None, 20: None}),
+  ],
+)
+def test_the_papers_losses_of_a_run(arguments, expected):
+  config = config_file.get_config(arguments).to_dict()
+  found = multiset_paper.paper_losses(config)
+  assert found.keys() == expected.keys()
+  for steps, loss in expected.items():
+    assert loss is None or found[steps] == loss
+  config['model']['momentum'] = 0.5
+  assert multiset_paper.paper_losses(config) == {}
+  assert multiset_paper.paper_losses({'task': 'own_sets'}) == {}
 
 
 class TestFigures:
