@@ -63,3 +63,103 @@ def draw_restarts(
   axes.grid(alpha=0.3)
   axes.legend(frameon=False, fontsize=9)
   return figure
+
+
+def draw_loss_distributions(
+  losses: Mapping[str, np.ndarray],
+) -> matplotlib.figure.Figure:
+  """Draws which share of the sets has a loss above a value.
+
+  Args:
+    losses: of all sets, `(S,)`, by label.
+
+  Returns:
+    The figure.
+
+  Raises:
+    ValueError: if there is nothing to draw.
+  """
+  if not losses:
+    raise ValueError('There are no losses to draw.')
+  figure = matplotlib.figure.Figure(figsize=(6.0, 4.0), layout='constrained')
+  axes = figure.subplots()
+  for label, values in losses.items():
+    values = np.sort(np.asarray(values, float))
+    above = 1.0 - np.arange(len(values)) / len(values)
+    text = f'{label}, mean {np.mean(values):.1e}'
+    axes.step(values, above, where='pre', label=text)
+  axes.set_xscale('log')
+  axes.set_yscale('log')
+  axes.set_xlabel('loss of a set')
+  axes.set_ylabel('share of sets above')
+  axes.grid(alpha=0.3)
+  axes.legend(frameon=False, fontsize=9)
+  return figure
+
+
+def draw_stuck_set(
+  truth: np.ndarray,
+  first: np.ndarray,
+  best: np.ndarray,
+  share: np.ndarray,
+  energy: np.ndarray,
+) -> matplotlib.figure.Figure:
+  """Draws a set that one start does not solve, and the energy in between.
+
+  Args:
+    truth: the target, `(N, D)`; its first two features are drawn.
+    first: what the first start reached, `(N, D)`, in the truth's order.
+    best: what the best start reached, likewise.
+    share: places on the straight path from `first` (0) to `best` (1), `(P,)`.
+    energy: the energy there, `(P,)`.
+
+  Returns:
+    The figure.
+
+  Raises:
+    ValueError: if the sets are not of one shape or have one feature only.
+  """
+  if not truth.shape == first.shape == best.shape or truth.shape[-1] < 2:
+    raise ValueError(
+      'A stuck set needs three sets of one shape (N, D), D >= 2; got '
+      f'{truth.shape}, {first.shape} and {best.shape}.'
+    )
+  figure = matplotlib.figure.Figure(figsize=(10.5, 3.5), layout='constrained')
+  left, middle, right = figure.subplots(1, 3)
+  for axes, reached, name in (
+    (left, first, 'first start'),
+    (middle, best, 'start of least energy'),
+  ):
+    for a, b in zip(truth, reached, strict=True):
+      axes.plot(*np.stack([a, b])[:, :2].T, color='#9aa0a6', linewidth=0.8)
+    axes.scatter(
+      *truth[:, :2].T,
+      s=60,
+      facecolors='none',
+      edgecolors='#1f4e8c',
+      label='target',
+    )
+    axes.scatter(
+      *reached[:, :2].T, s=30, marker='x', color='#d9480f', label='result'
+    )
+    axes.set_title(name, fontsize=10)
+    axes.set_aspect('equal', adjustable='datalim')
+    axes.grid(alpha=0.3)
+  left.legend(frameon=False, fontsize=9)
+  right.plot(share, energy, color='#1f4e8c')
+  for place, name in ((0.0, 'first'), (1.0, 'best')):
+    right.axvline(place, color='#9aa0a6', linewidth=0.8)
+    right.annotate(
+      name,
+      (place, 0.03),
+      xytext=(3, 0),
+      textcoords='offset points',
+      xycoords=('data', 'axes fraction'),
+      fontsize=9,
+    )
+  right.set_yscale('log')
+  right.set_xlabel('place on the straight path')
+  right.set_ylabel('energy')
+  right.set_title('energy between the two results', fontsize=10)
+  right.grid(alpha=0.3)
+  return figure

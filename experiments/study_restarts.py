@@ -1,0 +1,48 @@
+"""Studies several starts on a trained run: what they bring, how to draw them.
+
+    python -m experiments.study_restarts --workdir=runs/n4_d4 --sets=2560
+
+Needs a run of random_multisets with a learned initial set. Prints and saves in
+--output, by default `WORKDIR/restart_study`: `study.json` with the losses for
+numbers of starts, noise scales, ways to draw them, ways to spend the same
+number of inner steps, and cheaper searches; `losses.png`, the distribution of
+losses before and after; and `stuck_set.png`, a set that one start does not
+solve. Every number is a mean over the first test sets.
+"""
+
+import os
+
+from absl import flags
+
+from experiments import command_line
+from idspn_jax import errors
+
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the run.')
+_SETS = flags.DEFINE_integer('sets', 2560, 'Test sets.', lower_bound=128)
+_OUTPUT = flags.DEFINE_string('output', None, 'Where the results go.')
+
+
+def main(argv):
+  """Runs the study, prints it, saves it with its figures."""
+  del argv
+  if not _WORKDIR.value:
+    raise errors.UserError('Say which run to study: --workdir=DIR.')
+  # Here, so that --help and wrong flags answer at once.
+  from idspn_jax.runs import files
+  from idspn_jax.runs import loading
+  from idspn_jax.studies import restart_report
+
+  run = loading.load_run(files.local_path(_WORKDIR.value, '--workdir'))
+  output = _OUTPUT.value or os.path.join(run.workdir, 'restart_study')
+  output = files.local_path(output, '--output')
+  files.make_directory(output, '--output')
+  report = restart_report.Report(run, _SETS.value)
+  for title, rows in report.sections():
+    print(f'{title}\n\n{rows}\n', flush=True)
+  for path in report.save(output):
+    print(f'Saved {path}')
+  return 0
+
+
+if __name__ == '__main__':
+  command_line.run(main)
