@@ -28,6 +28,14 @@ _ITERATIONS = flags.DEFINE_integer(
   lower_bound=1,
   upper_bound=1_000_000,
 )
+_RESTARTS = flags.DEFINE_integer(
+  'restarts',
+  None,
+  'Starts of every set, of which the one of least energy is kept; default: as '
+  'trained.',
+  lower_bound=1,
+  upper_bound=1_000,
+)
 _BATCH_SIZE = flags.DEFINE_integer(
   'batch_size', 128, 'Inputs per compiled call.', lower_bound=1
 )
@@ -60,6 +68,7 @@ def main(argv):
     inputs,
     batch_size=_BATCH_SIZE.value,
     iterations=_ITERATIONS.value,
+    restarts=_RESTARTS.value,
   )
   predictions.save(run, found, output)
   count = len(next(iter(found.values())))

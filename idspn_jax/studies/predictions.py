@@ -13,6 +13,7 @@ from idspn_jax.runs import files
 from idspn_jax.runs import loading
 from idspn_jax.runs import provenance
 from idspn_jax.tasks import data as data_lib
+from idspn_jax.tasks import model
 
 _SUFFIXES = ('.npz', '.json')
 
@@ -23,17 +24,20 @@ def predict(
   *,
   batch_size: int = 128,
   iterations: int | None = None,
+  restarts: int | None = None,
 ) -> dict[str, np.ndarray]:
   """Predicts for any number of inputs, in batches of one size.
 
-  With a learned initial set, predictions do not depend on the size of the
-  batches (up to rounding); with a sampled one, other batches draw another.
+  With a learned initial set and one start, predictions do not depend on the
+  size of the batches (up to rounding); where starts are sampled, other batches
+  draw others.
 
   Args:
     run: a trained run.
     inputs: arrays with one row per input, see `Data.read_inputs`.
     batch_size: inputs per compiled call.
     iterations: inner steps; None for the configured number.
+    restarts: starts, of which the one of least energy is kept; likewise.
 
   Returns:
     Arrays with one row per input, in the units of the data: `sets` (or what
@@ -44,16 +48,19 @@ def predict(
       predicts nothing.
   """
   checks.integer(batch_size, 'batch_size')
-  if iterations is not None:
-    checks.integer(iterations, 'iterations')
+  for name, value in (('iterations', iterations), ('restarts', restarts)):
+    if value is not None:
+      checks.integer(value, name)
+      if not run.task.iterates:
+        raise errors.UserError(f'This model has no inner steps; no --{name}.')
   count = len(next(iter(inputs.values())))
   if count == 0:
     raise errors.UserError('There are no inputs to predict from.')
   options = {}
   if run.task.iterates:
     options['iterations'] = iterations
-  elif iterations is not None:
-    raise errors.UserError('This model has no inner steps; no --iterations.')
+  if restarts is not None:
+    options['restarts'] = model.build_restarts(run.config.model, restarts)
   key = jax.random.key(run.config.seed)
   step = jax.jit(functools.partial(run.task.predict, **options))
   found: list[dict[str, np.ndarray]] = []

@@ -22,7 +22,9 @@ _SCALES = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 _FEW = 4
 _SHARES = (0.125, 0.25, 0.5)
 _TOLERANCES = (0.01, 0.1, 0.3)
+# Steps of a finish, and the sets on which it is measured.
 _FINISH = 10
+_FINISHED = 256
 _TIMED = 3
 
 
@@ -36,6 +38,7 @@ class Report:
       UserError: if the run is of another kind.
     """
     self._run = run
+    self._sets = sets
     self._decoding = study.Decoding(run, sets)
     self._steps = run.config.model.iterations
     self._scale = run.config.model.restart_scale
@@ -50,6 +53,7 @@ class Report:
       ('draws', f'Ways to draw {_FEW} starts', self._draws),
       ('cheaper', 'Fewer starts for some sets', self._cheaper),
       ('totals', 'Ways to spend inner steps', self._totals),
+      ('finish', f'More steps of the best of {_FEW} starts', self._finish),
       ('order', 'One after another or side by side', self._order),
     ):
       rows = self._found[name] = measure()
@@ -123,8 +127,6 @@ class Report:
 
   def _totals(self):
     t, half = self._steps, max(1, self._steps // 2)
-    own = [self._run.task.model.decoder.optimizer]
-    lbfgs = inner_step.OptaxOptimizer(optax.lbfgs())
     rows = []
 
     def add(name, total, starts, count):
@@ -140,16 +142,26 @@ class Report:
     more = _FEW * t - _FEW * half
     found, _ = self._decoding.starts(_winners(found, reached), [more])
     add(f'{_FEW} × {half}, the best {more} more', _FEW * t, found, 1)
-    found, reached = self._around(_FEW)
+    return rows
+
+  def _finish(self):
+    """More steps of the winners alone; L-BFGS is slow, so on fewer sets."""
+    decoding = study.Decoding(self._run, min(_FINISHED, self._sets))
+    initial = decoding.initial(study.around(self._scale), _FEW)
+    found, reached = decoding.starts(initial, [self._steps])
     best = _winners(found, reached)
-    for name, optimizers in (('own optimiser', own), ('L-BFGS', [lbfgs])):
-      finished, _ = self._decoding.starts(best, [_FINISH], optimizers)
+    rows = [{'finish': 'none', 'loss': study.loss_by_energy(found, _FEW)}]
+    for name, optimizer in (
+      ('own optimiser', self._run.task.model.decoder.optimizer),
+      ('L-BFGS', inner_step.OptaxOptimizer(optax.lbfgs())),
+    ):
+      finished, _ = decoding.starts(best, [_FINISH], [optimizer])
       # A finish that raises the energy is not taken.
       both = study.Starts(
         *(np.concatenate(part) for part in zip(found, finished, strict=True))
       )
-      name = f'{_FEW} × {t}, the best {_FINISH} more by {name}'
-      add(name, _FEW * t + _FINISH, both, _FEW + 1)
+      loss = study.loss_by_energy(both, _FEW + 1)
+      rows.append({'finish': f'{_FINISH} steps of {name}', 'loss': loss})
     return rows
 
   def _order(self):

@@ -90,11 +90,22 @@ class TestPredict:
       ({'batch_size': 0}, 'batch_size .*0'),
       ({'batch_size': 2.5}, 'batch_size .*2.5'),
       ({'iterations': 0}, 'iterations .*0'),
+      ({'restarts': 0}, 'restarts .*0'),
     ],
   )
   def test_impossible_values(self, options, culprit, opened):
     with pytest.raises(errors.UserError, match=culprit):
       predictions.predict(*opened, **options)
+
+  def test_starts(self, opened, found):
+    """The energies reported are at the winners' last step but one."""
+    one = predictions.predict(*opened, restarts=1)
+    np.testing.assert_array_equal(one['sets'], found['sets'])
+    several = predictions.predict(*opened, restarts=8)
+    assert several.keys() == found.keys()
+    changed = np.any(several['sets'] != found['sets'], axis=(1, 2))
+    assert 0 < np.sum(changed)
+    assert np.mean(several['energy']) < np.mean(found['energy'])
 
   def test_nothing(self, opened):
     run, inputs = opened

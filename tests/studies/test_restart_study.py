@@ -132,7 +132,7 @@ def test_starts_are_those_of_the_decoder(trained):
 def test_report(trained, tmp_path):
   report = restart_report.Report(trained, 32)
   sections = dict(report.sections())
-  assert len(sections) == 7
+  assert len(sections) == 8
   paths = report.save(str(tmp_path))
   assert {path.rsplit('/', 1)[1] for path in paths} == {
     'study.json',
