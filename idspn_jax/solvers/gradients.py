@@ -267,7 +267,9 @@ class Unrolled(_Checked):
   """Back-propagation through all steps: DSPN.
 
   The gradient of what the loop computes after T steps, converged or not. It
-  supports forward mode too.
+  supports forward mode too. Reverse mode cannot follow the loops inside the
+  steps of `BacktrackingLineSearch`, `ProjectedGradient` and L-BFGS: give those
+  an implicit mode.
 
   Attributes:
     checkpoint: recompute each step in the backward pass instead of keeping its

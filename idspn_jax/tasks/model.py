@@ -138,6 +138,16 @@ def _gradient(config):
   return gradients.gradient_mode(config.gradient, **options)
 
 
+def _check_reverse(config, gradient):
+  unrolled = isinstance(gradient, gradients.Unrolled)
+  if unrolled and config.optimizer != 'gradient_descent':
+    raise errors.UserError(
+      f'config.model.optimizer={config.optimizer!r} has loops that '
+      f'config.model.gradient={config.gradient!r} cannot differentiate; choose '
+      "optimizer='gradient_descent', or a gradient such as 'jacobian_free'."
+    )
+
+
 def axis_name_of(config: ml_collections.ConfigDict) -> str | None:
   """The mapped axis over which a whole config's training divides batches."""
   return BATCH_AXIS if config.parallel == 'pmap' else None
@@ -167,6 +177,7 @@ def build_autoencoder(
   try:
     optimizer = _optimizer(config)
     gradient = _gradient(config)
+    _check_reverse(config, gradient)
     gradients.check_applies(gradient, config.projection != 'none')
     # Built once more by the decoder; here for the error it may raise.
     inner_step.make_step(

@@ -53,6 +53,9 @@ OVERRIDES = {
   '--config.optimizer.schedule=up': ['optimizer.schedule', 'cosine'],
   '--config.optimizer.warmup_steps=-1': ['warmup_steps', '-1'],
   '--config.iterations_schedule=up': ['iterations_schedule', '20,40@0.5'],
+  '--config.restarts_schedule=up': ['restarts_schedule', '1,4@0.5'],
+  '--config.model.restarts=0': ['model.restarts', '0'],
+  '--config.model.restart_scale=-1': ['restart_scale', '-1'],
   '--config.parallel=tpu': ['config.parallel', 'pmap'],
   '--config.loss=l7': ['config.loss', 'chamfer'],
   '--config.task=l7': ['config.task', 'own_sets'],
@@ -72,6 +75,10 @@ OVERRIDES = {
 # Further command lines.
 COMMANDS = {
   'train --config=README.md': ['README.md, line', 'not Python', 'configs/'],
+  f'train {MULTISETS}:model=dspn --config.model.optimizer=line_search': [
+    'line_search',
+    "'unrolled' cannot differentiate",
+  ],
   'train --config=configs': ['configs is a directory', 'configs/'],
   'train --config=absent.py': ['absent.py', 'no such file'],
   'train --config=': ['--config is empty'],
