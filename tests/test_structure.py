@@ -21,10 +21,10 @@ ALLOWED = {
   'solvers': {'ops'},
   'modules': {'ops', 'solvers'},
   'losses': {'ops'},
-  'metrics': {'ops'},
+  'metrics': {'data', 'ops'},
   'data': set(),
   'figures': {'data', 'metrics'},
-  'interop': {'losses', 'modules', 'ops', 'solvers'},
+  'interop': {'losses', 'metrics', 'modules', 'ops', 'solvers'},
   'tasks': {
     'checks',
     'data',
