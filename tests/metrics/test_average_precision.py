@@ -129,7 +129,7 @@ class TestAgainstTheSlowVersion:
   def test_ties_and_duplicates(self, seed):
     prediction, target = make_scenes(np.random.default_rng(seed))
     dataset, image = both(prediction, target)
-    assert 0 < dataset[3] < dataset[0] < 1  # The scenes tell something.
+    assert 0 < dataset[4] < dataset[0] < 1  # The scenes tell something.
     assert np.any(image[:, 2] != image[:, 4])
     agree(prediction, target)
 
