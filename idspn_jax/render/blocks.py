@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-ROWS, COLUMNS = 16, 32
+ROWS, COLUMNS = 32, 32
 
 
 def padded(size: int, block: int) -> int:
@@ -17,9 +17,7 @@ def padded(size: int, block: int) -> int:
   return -(-size // block) * block
 
 
-def rectangle(
-  x: jax.Array, y: jax.Array, width: int, height: int
-) -> jax.Array:
+def rectangle(x: jax.Array, y: jax.Array, width: int, height: int) -> jax.Array:
   """The blocks that hold points.
 
   Args:
@@ -48,6 +46,7 @@ def update(
   where: jax.Array,
   arrays: Any,
   function: Callable[[jax.Array, jax.Array, Any], Any],
+  *leading: jax.Array,
 ) -> Any:
   """Replaces the blocks of images that cover a rectangle.
 
@@ -56,6 +55,7 @@ def update(
     arrays: a tree of images `(H, W)`, sides multiples of a block's.
     function: gets a block's first row and column and a tree of its parts
       `(ROWS, COLUMNS)`; returns their new values.
+    *leading: indices of further axes before the images' rows.
 
   Returns:
     The images.
@@ -65,21 +65,25 @@ def update(
   def body(k, arrays):
     top = (row + k // columns) * ROWS
     left = (column + k % columns) * COLUMNS
-    parts = jax.tree.map(
-      lambda a: jax.lax.dynamic_slice(a, (top, left), (ROWS, COLUMNS)), arrays
-    )
-    parts = function(top, left, parts)
-    return jax.tree.map(
-      lambda a, p: jax.lax.dynamic_update_slice(a, p, (top, left)),
-      arrays,
-      parts,
-    )
+    start = (*leading, top, left)
+    size = (1,) * len(leading) + (ROWS, COLUMNS)
+
+    def read(image):
+      part = jax.lax.dynamic_slice(image, start, size)
+      return part.reshape(ROWS, COLUMNS)
+
+    def write(image, part):
+      part = part.reshape(size)
+      return jax.lax.dynamic_update_slice(image, part, start)
+
+    parts = function(top, left, jax.tree.map(read, arrays))
+    return jax.tree.map(write, arrays, parts)
 
   return jax.lax.fori_loop(0, rows * columns, body, arrays)
 
 
 def coordinates(top: jax.Array, left: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Columns and rows of a block's samples, at their middle, `(ROWS, COLUMNS)`."""
+  """Columns and rows of a block's samples' middles, `(ROWS, COLUMNS)`."""
   shape = (ROWS, COLUMNS)
   x = jax.lax.broadcasted_iota(jnp.float32, shape, 1) + 0.5
   y = jax.lax.broadcasted_iota(jnp.float32, shape, 0) + 0.5

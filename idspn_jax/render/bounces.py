@@ -64,9 +64,7 @@ class Light(NamedTuple):
   flags: jax.Array
 
 
-def neighbours(
-  objects: Objects, lamps: list[lights.Lamp]
-) -> jax.Array:
+def neighbours(objects: Objects, lamps: list[lights.Lamp]) -> jax.Array:
   """Which objects may shade which, by bounding spheres.
 
   Returns:
@@ -265,9 +263,7 @@ def _onto_ground(objects, points, normals, sent):
     area = areas[row]
     factor = jnp.maximum(away, 0) * (pz * area)
     factor = factor / (squared * (squared * np.pi + area))
-    return total + jnp.matmul(
-      sent[row, _SIDES].T, factor, precision='highest'
-    )
+    return total + jnp.matmul(sent[row, _SIDES].T, factor, precision='highest')
 
   total = jnp.zeros((3, x.size))
   total = jax.lax.fori_loop(0, objects.count, body, total)
@@ -321,9 +317,7 @@ def gather(
     look.metal_bounce / look.metal_radiosity,
     1.0,
   )
-  onto = _onto_ground(
-    objects, points, normals, sent * part[:, None, None]
-  )
+  onto = _onto_ground(objects, points, normals, sent * part[:, None, None])
   scale = look.object_bounce * constants.GROUND_ALBEDO / np.pi
   bounce = tuple(scale * o for o in onto)
   ratio = tuple(

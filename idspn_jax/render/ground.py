@@ -26,11 +26,11 @@ def cells() -> Vector:
 def far_radiance(look: constants.Look, x: jax.Array, y: jax.Array) -> jax.Array:
   """Radiance that the lamps do not explain: light from the curved backdrop."""
   s = jnp.clip((x * _BEHIND[0] + y * _BEHIND[1]) / 10, -0.6, 2.1)
-  l = jnp.clip((x * _RIGHT[0] + y * _RIGHT[1]) / 10, -0.9, 0.9)
+  across = jnp.clip((x * _RIGHT[0] + y * _RIGHT[1]) / 10, -0.9, 0.9)
   return (
     look.far_0
     + s * (look.far_s + s * (look.far_ss + s * look.far_sss))
-    + l * (look.far_l + look.far_ls * s + look.far_ll * l)
+    + across * (look.far_l + look.far_ls * s + look.far_ll * across)
   )
 
 
@@ -73,9 +73,7 @@ def backdrop(look: constants.Look, direction: Vector) -> jax.Array:
   return look.backdrop * part
 
 
-def map_weights(
-  x: jax.Array, y: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def map_weights(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Flat indices of four cells around points and their weights, `(4, ...)`."""
 
   def split(w):

@@ -16,105 +16,29 @@ from idspn_jax.render import lights
 from idspn_jax.render import scenes as scenes_lib
 from idspn_jax.render import shading
 from idspn_jax.render import vectors
+from idspn_jax.render import visibility
 
 # Samples of a pixel, along either axis.
 SAMPLES = 2
 
 
-def _corners(solids, margin=0.0):
-  """Corners of boxes around solids, each coordinate `(N, 8)`."""
-  cube = solids.shape == constants.CUBE
-  turned = jnp.abs(solids.cosine) + jnp.abs(solids.sine)
-  half = solids.radius * jnp.where(cube, turned, 1) + margin
-  signs = np.array(np.meshgrid(*[[-1, 1]] * 3)).reshape(3, 8)
-  signs = jnp.asarray(signs, jnp.float32)
-  halves = (half, half, solids.radius)
-  return tuple(
-    c[:, None] + h[:, None] * s[None]
-    for c, h, s in zip(solids.center, halves, signs, strict=True)
-  )
-
-
-def _on_samples(camera, point, width, height):
-  """Columns and rows of points on an image of this many samples."""
-  x, y, depth = camera_lib.project(camera, point)
-  return (
-    x * (width / constants.WIDTH),
-    y * (height / constants.HEIGHT),
-    depth,
-  )
-
-
-def directions(camera, x, y, width, height):
-  """Rays through samples: middles in columns and rows of an image."""
-  return camera_lib.directions(
-    camera, x * (constants.WIDTH / width), y * (constants.HEIGHT / height)
-  )
-
-
-def visible(
-  solids: geometry.Solid,
-  count: jax.Array,
-  camera: camera_lib.Camera,
-  width: int,
-  height: int,
-) -> tuple[jax.Array, jax.Array]:
-  """Which object each sample of an image shows.
-
-  Args:
-    solids: attributes `(N,)`.
-    count: how many of them exist.
-    camera: where the image is taken.
-    width: columns of samples.
-    height: rows of samples.
-
-  Returns:
-    Depth (1e9 on the ground) and the object's row (-1 on the ground), both
-    `(H, W)` with sides padded to multiples of a block's.
-  """
-  x, y, _ = _on_samples(camera, _corners(solids), width, height)
-  where = blocks.rectangle(x, y, width, height)
-  shape = (
-    blocks.padded(height, blocks.ROWS),
-    blocks.padded(width, blocks.COLUMNS),
-  )
-
-  def draw(row, images):
-    solid = jax.tree.map(lambda a: a[row], solids)
-
-    def of_shape(shape, images):
-      def function(top, left, parts):
-        depth, index = parts
-        x, y = blocks.coordinates(top, left)
-        rays = directions(camera, x, y, width, height)
-        t = geometry.hit(shape, solid, camera.position, rays)
-        return jnp.minimum(t, depth), jnp.where(t < depth, row, index)
-
-      return blocks.update(where[:, row], images, function)
-
-    return geometry.switch(solid, of_shape, images)
-
-  start = jnp.full(shape, geometry.FAR), jnp.full(shape, -1, jnp.int32)
-  return jax.lax.fori_loop(0, count, draw, start)
-
-
 def _shadow_rectangles(solids, camera, lamps, index, width, height):
   """Blocks that may lie in the solids' shadows from one light, `(4, N)`."""
-  corners = _corners(solids, 0.15)
+  corners = visibility.corners(solids, 0.15)
   if index == lights.NUM_LAMPS:
     t = corners[2] / constants.SUN_DIRECTION[2]
-    flat = [c - t * d for c, d in zip(corners, constants.SUN_DIRECTION, strict=True)]
+    flat = [
+      c - t * d for c, d in zip(corners, constants.SUN_DIRECTION, strict=True)
+    ]
   else:
     lamp = lamps[index].position
     t = lamp[2] / jnp.maximum(lamp[2] - corners[2], 0.2)
     flat = [p + t * (c - p) for c, p in zip(corners, lamp, strict=True)]
   ground_points = flat[0], flat[1], jnp.zeros_like(flat[0])
-  x, y, depth = _on_samples(camera, ground_points, width, height)
+  x, y, depth = visibility.on_samples(camera, ground_points, width, height)
   seen = jnp.all(depth > 0.5, axis=-1, keepdims=True)
   ends = jnp.asarray([0.0, 1.0])[None]
-  ends = jnp.broadcast_to(
-    jnp.concatenate([ends] * 4, axis=-1), x.shape
-  )
+  ends = jnp.broadcast_to(jnp.concatenate([ends] * 4, axis=-1), x.shape)
   x = jnp.where(seen, x, ends * width)
   y = jnp.where(seen, y, ends * height)
   return blocks.rectangle(x, y, width, height)
@@ -126,37 +50,39 @@ def _ground_image(look, objects, camera, lamps, light, width, height):
   columns = blocks.padded(width, blocks.COLUMNS)
   x = jax.lax.broadcasted_iota(jnp.float32, (rows, columns), 1) + 0.5
   y = jax.lax.broadcasted_iota(jnp.float32, (rows, columns), 0) + 0.5
-  rays = directions(camera, x, y, width, height)
+  rays = visibility.directions(camera, x, y, width, height)
   t = camera.position[2] / jnp.maximum(-rays[2], 1e-3)
   gx = camera.position[0] + t * rays[0]
   gy = camera.position[1] + t * rays[1]
   points = gx, gy, jnp.zeros_like(gx)
   positions, radii = lights.sources(lamps, look.sun_softness)
-  passed = []
-  for k in range(lights.NUM_LIGHTS):
-    where = _shadow_rectangles(
-      objects.solids, camera, lamps, k, width, height
-    )
+  where = jnp.stack(
+    [
+      _shadow_rectangles(objects.solids, camera, lamps, k, width, height)
+      for k in range(lights.NUM_LIGHTS)
+    ]
+  )
+  size = (blocks.ROWS, blocks.COLUMNS)
 
-    def cast(row, image, k=k, where=where):
-      solid = objects.solid(row)
+  def cast(pair, images):
+    k, row = pair % lights.NUM_LIGHTS, pair // lights.NUM_LIGHTS
+    solid = objects.solid(row)
 
-      def of_shape(shape, image):
-        def function(top, left, part):
-          size = (blocks.ROWS, blocks.COLUMNS)
-          here = [
-            jax.lax.dynamic_slice(p, (top, left), size) for p in points
-          ]
-          return part * lights.transmitted(
-            shape, solid, positions[k], radii[k], tuple(here)
-          )
+    def of_shape(shape, images):
+      def function(top, left, parts):
+        here = [jax.lax.dynamic_slice(p, (top, left), size) for p in points]
+        dimmed = lights.transmitted(
+          shape, solid, positions[k], radii[k], tuple(here)
+        )
+        return parts * dimmed
 
-        return blocks.update(where[:, row], image, function)
+      return blocks.update(where[k, :, row], images, function, k)
 
-      return geometry.switch(solid, of_shape, image)
+    return geometry.switch(solid, of_shape, images)
 
-    image = jnp.ones((rows, columns))
-    passed.append(jax.lax.fori_loop(0, objects.count, cast, image))
+  passed = jnp.ones((lights.NUM_LIGHTS, rows, columns))
+  pairs = objects.count * lights.NUM_LIGHTS
+  passed = jax.lax.fori_loop(0, pairs, cast, passed)
   radiance = ground.radiance(look, lamps, points, passed)
   bounce = ground.look_up(light.bounce, gx, gy)
   return vectors.add(radiance, bounce)
@@ -165,7 +91,9 @@ def _ground_image(look, objects, camera, lamps, light, width, height):
 def _objects_image(look, objects, camera, lamps, light, seen, image):
   """Draws the objects over the ground's image."""
   depth, index, width, height = seen
-  x, y, _ = _on_samples(camera, _corners(objects.solids), width, height)
+  x, y, _ = visibility.on_samples(
+    camera, visibility.corners(objects.solids), width, height
+  )
   where = blocks.rectangle(x, y, width, height)
 
   def draw(row, image):
@@ -176,10 +104,10 @@ def _objects_image(look, objects, camera, lamps, light, seen, image):
 
       def shaded(image):
         x, y = blocks.coordinates(top, left)
-        rays = directions(camera, x, y, width, height)
+        rays = visibility.directions(camera, x, y, width, height)
         point = vectors.along(camera.position, rays, jnp.where(mine, t, 1))
         color = shading.shade(
-          look, objects, lamps, light, row, camera.position, point
+          look, objects, lamps, light, row, camera.position, point, mine
         )
         return tuple(
           jnp.where(mine, c, old) for c, old in zip(color, image, strict=True)
@@ -244,13 +172,17 @@ def render_scene(
   )
   light = bounces.gather(look, objects, lamps)
   size = width * SAMPLES, height * SAMPLES
-  depth, index = visible(objects.solids, objects.count, camera, *size)
-  import os
-  if os.environ.get('GF','1')=='1':
-    image = _ground_image(look, objects, camera, lamps, light, width, height)
-    image = tuple(jnp.repeat(jnp.repeat(i,2,0),2,1)[:depth.shape[0],:depth.shape[1]] for i in image)
-  else:
-    image = _ground_image(look, objects, camera, lamps, light, *size)
+  depth, index = visibility.visible(
+    objects.solids, objects.count, camera, *size
+  )
+  # The ground changes little within a pixel.
+  image = _ground_image(look, objects, camera, lamps, light, width, height)
+  image = tuple(
+    jnp.repeat(jnp.repeat(c, SAMPLES, axis=0), SAMPLES, axis=1)[
+      : depth.shape[0], : depth.shape[1]
+    ]
+    for c in image
+  )
   image = _objects_image(
     look, objects, camera, lamps, light, (depth, index, *size), image
   )
@@ -258,6 +190,11 @@ def render_scene(
   return jnp.stack(
     [_shrink(encode(c), width, height, taper) for c in image], axis=-1
   )
+
+
+def as_bytes(pictures: jax.Array) -> jax.Array:
+  """Pictures from 0 to 1 as uint8, rounded."""
+  return jnp.round(pictures * 255).astype(jnp.uint8)
 
 
 @functools.partial(jax.jit, static_argnames=('width', 'height'))

@@ -12,7 +12,6 @@ import numpy as np
 from idspn_jax.render import bounces
 from idspn_jax.render import constants
 from idspn_jax.render import geometry
-from idspn_jax.render import ground
 from idspn_jax.render import lights
 from idspn_jax.render import surfaces
 from idspn_jax.render import vectors
@@ -70,9 +69,7 @@ def reflected(
   direction: Vector,
 ) -> Vector:
   """Radiance along unit directions from points on object `row`."""
-  radiance = bounces.ground_seen(
-    look, lamps, light.ratio, point, direction
-  )
+  radiance = bounces.ground_seen(look, lamps, light.ratio, point, direction)
   nearest = jnp.full_like(point[0], geometry.FAR)
 
   def body(other, state):
@@ -106,13 +103,12 @@ def reflected(
   return state[1]
 
 
-def _rubber(look, objects, lamps, row, view, point, normal, received, passed):
+def _rubber(look, objects, lamps, row, surface):
+  point, normal, view, received, passed = surface
   irradiance = bounces.direct(lamps, point, normal, passed)
   f = fresnel(jnp.maximum(vectors.dot(normal, view), 0))
   alpha = look.rubber_alpha * look.rubber_alpha
-  gloss = _highlight(
-    look, lamps, passed, point, normal, view, alpha, _beckmann
-  )
+  gloss = _highlight(look, lamps, passed, point, normal, view, alpha, _beckmann)
   mirror = vectors.reflect(vectors.scale(view, jnp.float32(-1)), normal)
   down = jnp.clip(0.5 - mirror[2], 0, 1)
   diffuse = look.rubber_diffuse / np.pi
@@ -125,56 +121,90 @@ def _rubber(look, objects, lamps, row, view, point, normal, received, passed):
 
 
 # Offsets of the rays of the rough mirror, in units of its roughness.
-import os
-_OFFSETS = ((0.0, 0.0), (0.7, 0.0), (-0.35, 0.606), (-0.35, -0.606))[:int(os.environ.get('NR','4'))]
+_ROUGH = ((1.4, 0.0), (-0.7, 1.212), (-0.7, -1.212))
 
 
-def _metal(look, objects, lamps, light, row, view, point, normal, passed):
-  f = fresnel(jnp.maximum(vectors.dot(normal, view), 0))
-  mirror = vectors.reflect(vectors.scale(view, jnp.float32(-1)), normal)
-  # A basis across the mirrored direction.
-  side = vectors.normalize(vectors.cross(mirror, normal_or_up(mirror)))
+def _rough_directions(look, mirror, normal):
+  """Directions around the mirrored ones, each coordinate `(3, ...)`."""
+  side = vectors.normalize(vectors.cross(mirror, _unlike(mirror)))
   other = vectors.cross(side, mirror)
-
-  def look_along(offset):
-    tilt = vectors.add(
-      vectors.scale(side, 2 * look.rough_alpha * offset[0]),
-      vectors.scale(other, 2 * look.rough_alpha * offset[1]),
+  offsets = jnp.asarray(_ROUGH).reshape(-1, 2, *([1] * mirror[0].ndim))
+  offsets = offsets * look.rough_alpha
+  direction = vectors.normalize(
+    tuple(
+      m[None] + offsets[:, 0] * a[None] + offsets[:, 1] * b[None]
+      for m, a, b in zip(mirror, side, other, strict=True)
     )
-    direction = vectors.normalize(vectors.add(mirror, tilt))
-    # Directions below the surface are turned back to it.
-    below = jnp.minimum(vectors.dot(direction, normal), 0)
-    direction = vectors.normalize(
-      vectors.subtract(direction, vectors.scale(normal, 2 * below))
-    )
-    return reflected(look, objects, lamps, light, row, point, direction)
-
-  seen = jax.lax.map(look_along, jnp.asarray(_OFFSETS))
-  sharp = tuple(s[0] for s in seen)
-  rough = tuple(jnp.mean(s, axis=0) for s in seen)
-  spots = [
-    _highlight(look, lamps, passed, point, normal, view, a * a, _ggx)
-    for a in (look.sharp_alpha, look.rough_alpha)
-  ]
-  weights = (
-    look.sharp + look.sharp_fresnel * f,
-    look.rough + look.rough_fresnel * f,
   )
-  return tuple(
-    objects.color[row, c]
-    * (
-      weights[0] * (sharp[c] + spots[0][c])
-      + weights[1] * (rough[c] + spots[1][c])
-    )
-    for c in range(3)
+  # Directions below the surface are turned back to it.
+  normal = tuple(n[None] for n in normal)
+  below = jnp.minimum(vectors.dot(direction, normal), 0)
+  return vectors.normalize(
+    vectors.subtract(direction, vectors.scale(normal, 2 * below))
   )
 
 
-def normal_or_up(direction: Vector) -> Vector:
+def _unlike(direction):
   """A unit vector that is not parallel to unit directions."""
   steep = jnp.abs(direction[2]) > 0.9
   one, zero = jnp.ones_like(direction[0]), jnp.zeros_like(direction[0])
   return jnp.where(steep, one, zero), zero, jnp.where(steep, zero, one)
+
+
+def _metal_rough(look, objects, lamps, light, row, surface):
+  """The rough mirror, and the lamps in it."""
+  point, normal, view, _, passed = surface
+  f = fresnel(jnp.maximum(vectors.dot(normal, view), 0))
+  mirror = vectors.reflect(vectors.scale(view, jnp.float32(-1)), normal)
+  around = _rough_directions(look, mirror, normal)
+  starts = tuple(jnp.broadcast_to(p[None], around[0].shape) for p in point)
+  starts, around = jax.lax.optimization_barrier((starts, around))
+  seen = reflected(look, objects, lamps, light, row, starts, around)
+  squared = look.rough_alpha * look.rough_alpha
+  spots = _highlight(look, lamps, passed, point, normal, view, squared, _ggx)
+  weight = look.rough + look.rough_fresnel * f
+  return tuple(
+    objects.color[row, c] * weight * (jnp.mean(seen[c], 0) + spots[c])
+    for c in range(3)
+  )
+
+
+def _metal_sharp(look, objects, lamps, light, row, surface):
+  """The sharp mirror, and the lamps in it."""
+  point, normal, view, _, passed = surface
+  f = fresnel(jnp.maximum(vectors.dot(normal, view), 0))
+  mirror = vectors.reflect(vectors.scale(view, jnp.float32(-1)), normal)
+  mirror = jax.lax.optimization_barrier(mirror)
+  seen = reflected(look, objects, lamps, light, row, point, mirror)
+  squared = look.sharp_alpha * look.sharp_alpha
+  spots = _highlight(look, lamps, passed, point, normal, view, squared, _ggx)
+  weight = look.sharp + look.sharp_fresnel * f
+  return tuple(
+    objects.color[row, c] * weight * (seen[c] + spots[c]) for c in range(3)
+  )
+
+
+def _pick(mask, values):
+  """One sample of every pixel that has the mask, of images `(2 H, 2 W)`."""
+
+  def split(a):
+    return a[0::2, 0::2], a[0::2, 1::2], a[1::2, 0::2], a[1::2, 1::2]
+
+  masks = split(mask)
+
+  def pick(value):
+    parts = split(value)
+    chosen = parts[3]
+    for m, part in zip(masks[2::-1], parts[2::-1], strict=True):
+      chosen = jnp.where(m, part, chosen)
+    return chosen
+
+  return jax.tree.map(pick, values)
+
+
+def _repeat(image):
+  """Every pixel for its four samples: `(..., H, W)` as `(..., 2 H, 2 W)`."""
+  return jnp.repeat(jnp.repeat(image, 2, axis=-2), 2, axis=-1)
 
 
 def shade(
@@ -184,12 +214,31 @@ def shade(
   light: bounces.Light,
   row: jax.Array,
   eye: Vector,
-  point: Vector,
+  points: Vector,
+  mine: jax.Array,
 ) -> Vector:
-  """The radiance that points on object `row` send to the eye, RGB."""
+  """The radiance that samples of object `row` send to the eye, RGB.
+
+  What changes little within a pixel is computed for one of its samples.
+
+  Args:
+    look: fitted numbers.
+    objects: the scene's objects.
+    lamps: the lamps.
+    light: what surfaces send out.
+    row: the object.
+    eye: the camera's position.
+    points: of samples on the surface, `(2 H, 2 W)`; 2 × 2 are a pixel.
+    mine: which samples show the object; others get any value.
+  """
   solid = objects.solid(row)
-  back = vectors.subtract(tuple(jnp.broadcast_to(e, point[0].shape) for e in eye), point)
-  view = vectors.normalize(back)
+
+  def view_from(point):
+    return vectors.normalize(
+      tuple(e - p for e, p in zip(eye, point, strict=True))
+    )
+
+  point = _pick(mine, points)
   local = geometry.point_to_frame(solid, point)
 
   def of_shape(shape):
@@ -197,18 +246,23 @@ def shade(
     return normal, surfaces.look_up(light.received[row], shape, local)
 
   normal, received = geometry.switch(solid, of_shape)
-  passed = bounces.blocked(
-    look, objects, lamps, point, light.flags[:, row]
+  passed = bounces.blocked(look, objects, lamps, point, light.flags[:, row])
+  surface = jax.lax.optimization_barrier(
+    (point, normal, view_from(point), received, passed)
   )
 
   def rubber():
-    return _rubber(
-      look, objects, lamps, row, view, point, normal, received, passed
-    )
+    color = _rubber(look, objects, lamps, row, surface)
+    return tuple(_repeat(c) for c in color)
 
   def metal():
-    return _metal(
-      look, objects, lamps, light, row, view, point, normal, passed
-    )
+    rough = _metal_rough(look, objects, lamps, light, row, surface)
+    local = geometry.point_to_frame(solid, points)
+    normal = geometry.switch(solid, lambda shape: geometry.normal(shape, local))
+    normal = geometry.from_frame(solid, normal)
+    fine = (points, normal, view_from(points), None, _repeat(passed))
+    fine = jax.lax.optimization_barrier(fine)
+    sharp = _metal_sharp(look, objects, lamps, light, row, fine)
+    return tuple(_repeat(a) + b for a, b in zip(rough, sharp, strict=True))
 
   return jax.lax.cond(objects.material[row] == constants.METAL, metal, rubber)
