@@ -35,6 +35,8 @@ def get_config(arguments: str = '') -> ml_collections.ConfigDict:
       # Scenes that are drawn once; 0 draws new ones for every step.
       'num_train': 70_000,
       'num_test': 5_000,
+      # Where drawn scenes are kept for the next start; '' draws them again.
+      'scene_dir': 'runs/clevr_scenes',
       'min_objects': 3,
       'max_objects': 10,
       # A CLEVR scene file to test on instead of sampled scenes.

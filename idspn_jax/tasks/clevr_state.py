@@ -23,6 +23,7 @@ from idspn_jax import errors
 from idspn_jax.data import clevr_features
 from idspn_jax.data import clevr_scenes
 from idspn_jax.data import local_paths
+from idspn_jax.data import scene_store
 from idspn_jax.data import streams
 from idspn_jax.metrics import scene_scores
 from idspn_jax.render import sample_scenes as sampling
@@ -40,6 +41,8 @@ Sampler = Callable[[jax.Array, int], jax.Array]
 _HELD = {'train': 7, 'test': 8}
 # Scenes that are sampled at a time.
 _PIECE = 1000
+# To be raised when the same seed gives other scenes.
+_VERSION = 1
 # Of the confidence intervals.
 _RESAMPLES = 200
 
@@ -181,6 +184,14 @@ def _rendered(data) -> Sampler:
   return sample
 
 
+def _store(data, split, count, seed):
+  """The file of scenes that follow from these numbers."""
+  numbers = f'{data.min_objects}-{data.max_objects}'
+  return os.path.join(
+    data.scene_dir, f'{split}_{count}_of_{numbers}_seed{seed}_v{_VERSION}.npz'
+  )
+
+
 class ClevrStateData(data_lib.ArrayData):
   """Scenes of one seed: held in memory, or drawn anew for every step."""
 
@@ -281,6 +292,8 @@ def build(
   """
   del record
   _check(config)
+  # Scenes of another sampler are not stored: nothing tells one from another.
+  stores = sample is None and bool(config.data.scene_dir)
   sample = sample or _rendered(config.data)
   path = data_path or config.data.path
   built = ClevrState(config, None if config.data.num_train else sample)
@@ -288,7 +301,13 @@ def build(
   @functools.cache
   def of_seed(seed):
     def held(split):
-      return sample_scenes(sample, config.data[f'num_{split}'], seed, split)
+      count = config.data[f'num_{split}']
+      draw = functools.partial(sample_scenes, sample, count, seed, split)
+      if not stores:
+        return draw()
+      return scene_store.stored_scenes(
+        _store(config.data, split, count, seed), (count, *built.shape), draw
+      )
 
     test = _load(path, config.data.max_objects) if path else held('test')
     draw_train = functools.partial(held, 'train')

@@ -47,6 +47,7 @@ def small_config():
   """Seconds to train."""
   config = clevr_state_config.get_config('T=2')
   config.data.num_train, config.data.num_test = 20, 6
+  config.data.scene_dir = ''
   config.batch_size = config.eval_batch_size = 4
   config.model.hidden_dim = config.model.latent_dim = 16
   config.steps, config.log_every = 6, 2
@@ -109,6 +110,44 @@ class TestScenes:
     assert one.shape == other.shape == (4, 10, 19)
     assert not np.array_equal(one, other)
     np.testing.assert_array_equal(one, sample(KEY, 4))
+
+
+class TestTheRenderersSampler:
+  def test_scenes_have_the_configured_numbers_of_objects(
+    self, config, tmp_path, monkeypatch
+  ):
+    monkeypatch.setattr(clevr_state, '_PIECE', 20)
+    config.data.min_objects, config.data.max_objects = 2, 4
+    config.data.num_train = config.data.num_test = 20
+    config.data.scene_dir = str(tmp_path)
+    data = clevr_state.build(config).data(3)
+    with data.train(0):
+      pass
+    for split in ('train', 'test'):
+      scenes = data.splits[split]['input']
+      assert scenes.shape == (20, 4, 19)
+      counts = clevr_features.mask_of(scenes).sum(1)
+      assert set(counts) == {2, 3, 4}
+      # Large and small objects stand on the ground.
+      large = clevr_features.decode(scenes).classes['size'] == 0
+      z = 3 * scenes[..., 2]
+      np.testing.assert_allclose(
+        z, np.where(large, 0.7, 0.35) * (scenes[..., 18] > 0), rtol=1e-5
+      )
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+      'test_20_of_2-4_seed3_v1.npz',
+      'train_20_of_2-4_seed3_v1.npz',
+    ]
+    again = clevr_state.build(config).data(3)
+    monkeypatch.setattr(clevr_state, 'sample_scenes', None)
+    np.testing.assert_array_equal(
+      again.splits['test']['input'], data.splits['test']['input']
+    )
+
+  def test_other_numbers_of_objects_are_refused(self, config):
+    config.data.max_objects = 11
+    with pytest.raises(errors.UserError, match='max_objects.*11'):
+      clevr_state.build(config)
 
 
 class TestUnits:
