@@ -18,6 +18,7 @@ import tempfile
 import types
 from typing import Any
 
+from absl import logging
 import numpy as np
 import tqdm
 
@@ -31,6 +32,8 @@ SPLITS = ('train', 'validation', 'test')
 _NAME = 'clevr'
 _FORMAT = 'array_record'
 _INFO = 'dataset_info.json'
+# Prefix of the folder in which data are prepared.
+_SCRATCH = 'clevr_preparing_'
 
 
 def require(*packages: str) -> None:
@@ -159,9 +162,15 @@ def prepare(
       f'{before} is prepared already, as {_file_format(before)}; give another '
       '--data_dir, or --overwrite to replace it.'
     )
+  for left in sorted(target.glob(f'{_SCRATCH}*')):
+    logging.warning(
+      '%s is left from a preparation that was killed; unless one is under way, '
+      'remove it.',
+      left,
+    )
   try:
     target.mkdir(parents=True, exist_ok=True)
-    scratch = tempfile.mkdtemp(prefix='clevr_preparing_', dir=target)
+    scratch = tempfile.mkdtemp(prefix=_SCRATCH, dir=target)
   except OSError as e:
     raise errors.UserError(
       f'Cannot write to --data_dir={target}: {e.strerror}; choose another '

@@ -79,6 +79,14 @@ class TestPreparing:
     assert not marker.exists()
     assert len(clevr_tfds.TfdsPictures(tmp_path, 'train')) == 7
 
+  def test_what_a_killed_preparation_left_is_named(
+    self, tfds, tree, tmp_path, caplog
+  ):
+    (tmp_path / 'clevr_preparing_old').mkdir()
+    clevr_tfds.prepare(tree, tmp_path)
+    assert f'{tmp_path}/clevr_preparing_old is left' in caplog.text
+    assert len(clevr_tfds.TfdsPictures(tmp_path, 'train')) == 7
+
   def test_a_wrong_source_leaves_nothing(self, tfds, tree, tmp_path):
     shutil.copytree(tree, tmp_path / 'wrong')
     clevr_tree.scenes_path(tmp_path / 'wrong', 'train').unlink()
