@@ -19,6 +19,7 @@ from idspn_jax.runs import loading
 from idspn_jax.studies import evaluations
 from idspn_jax.studies import predictions
 from idspn_jax.tasks import clevr_state
+from idspn_jax.training import iterations
 from idspn_jax.training import loop
 from tests.tasks.conftest import SCENES
 
@@ -52,8 +53,8 @@ def small_config():
   config.model.hidden_dim = config.model.latent_dim = 16
   config.steps, config.log_every = 6, 2
   config.eval_every = config.checkpoint_every = 3
-  # Its beginning would depend on the number of steps.
-  config.cooldown = 0.0
+  # Both would make the beginning depend on the number of steps.
+  config.cooldown, config.iterations_schedule = 0.0, ''
   return config
 
 
@@ -70,6 +71,13 @@ def trained(tmp_path_factory):
   config.data.num_train = 0
   workdir = str(tmp_path_factory.mktemp('run'))
   return workdir, loop.train_and_evaluate(config, workdir, task=build)
+
+
+@pytest.mark.parametrize('given, counts', [('', (20, 40)), ('T=1', (1,))])
+def test_inner_steps_of_the_config(given, counts):
+  config = clevr_state_config.get_config(given)
+  assert iterations.Schedule(config).counts == counts
+  assert config.model.iterations == counts[-1]
 
 
 class TestScenes:
