@@ -4,12 +4,17 @@
       --set_dim=8 --iterations=20 --gradient=jacobian_free --json=FILE
     python -m experiments.benchmark --suite=train_step --task=numbering
     python -m experiments.benchmark --suite=memory --json=FILE
+    python -m experiments.benchmark --suite=input --data_dir=DIR
 
 `train_step` times a step against the same step whose FSPool is plain
 `jnp.sort` under autodiff, in turn. `memory` prints the compiler's peak memory
 of a step at T = 10, 20, 40, 80, 160 for every gradient mode that applies. The
 task is random multisets (Section 4.2), or class numbering in the paper's size
-(Section 4.1).
+(Section 4.1). `input` measures how many pictures a second arrive of CLEVR as
+prepared in DIR (see experiments.prepare_clevr), with 0, 1 and 2 workers and
+from the cache, and compares with what a training step uses up: that of the
+decoder on CLEVR's objects alone, without any image encoder, which every model
+of pictures exceeds; or --step_ms of one's own.
 """
 
 import json
@@ -23,7 +28,7 @@ from experiments import command_line
 from idspn_jax import errors
 
 _SUITE = flags.DEFINE_enum(
-  'suite', 'train_step', ['train_step', 'memory'], 'What to measure.'
+  'suite', 'train_step', ['train_step', 'memory', 'input'], 'What to measure.'
 )
 _JSON = flags.DEFINE_string('json', None, 'File to write the figures to.')
 _DEFAULTS = {
@@ -54,6 +59,17 @@ _REPEATS = flags.DEFINE_integer(
 _GRADIENT = flags.DEFINE_string('gradient', 'jacobian_free', 'Gradient mode.')
 _MOMENTUM = flags.DEFINE_float('momentum', 0.9, 'Inner momentum.')
 _POOL = flags.DEFINE_string('pool', 'fs', 'Pooling of the inner encoder.')
+_DATA_DIR = flags.DEFINE_string('data_dir', None, 'Where CLEVR is (input).')
+_SOURCE = flags.DEFINE_enum(
+  'source', 'tfds', ['tfds', 'tree'], 'What lies in --data_dir (input).'
+)
+_IMAGE_SIZE = flags.DEFINE_integer(
+  'image_size', 128, 'Edge length of pictures (input).', lower_bound=1
+)
+_STEP_MS = flags.DEFINE_float(
+  'step_ms', None, 'A measured training step to compare with (input).', 0.0
+)
+_WORKERS = (0, 1, 2)
 _MEMORY_ITERATIONS = (10, 20, 40, 80, 160)
 
 
@@ -125,6 +141,52 @@ def _memory(benchmarks):
   }
 
 
+def _decoder_config():
+  """A training step of the decoder on CLEVR's objects, nothing else."""
+  config = _config(_POOL.value)
+  config.data.set_size, config.data.set_dim = 10, 19
+  return config
+
+
+def _input(benchmarks):
+  from idspn_jax.studies import input_speed
+  from idspn_jax.tasks import clevr_pictures
+
+  del benchmarks
+  if not _DATA_DIR.value:
+    raise errors.UserError('Say where CLEVR is: --data_dir=DIR.')
+  data = clevr_pictures.default_config()
+  data.data_dir = _DATA_DIR.value
+  data.source, data.image_size = _SOURCE.value, _IMAGE_SIZE.value
+  # Without grain, a folder is read in this process.
+  workers = _WORKERS if _SOURCE.value == 'tfds' else (0,)
+  rows = input_speed.input_rows(
+    data, _BATCH_SIZE.value, workers, _REPEATS.value
+  )
+  step = (_STEP_MS.value or 0.0) / 1e3
+  what = 'the given training step'
+  if not step:
+    step = input_speed.step_seconds(_decoder_config(), _REPEATS.value)
+    what = 'a training step of the decoder alone'
+  needed = _BATCH_SIZE.value / step
+  print(f'{"read from":10}{"workers":>8}{"pictures/s":>12}{"× needed":>10}')
+  for row in rows:
+    count = '' if row['workers'] is None else row['workers']
+    speed = row['pictures_per_second']
+    print(f'{row["source"]:10}{count:>8}{speed:12.0f}{speed / needed:10.1f}')
+  print(
+    f'{what} of {_BATCH_SIZE.value} takes {1e3 * step:.1f} ms: '
+    f'{needed:.0f} pictures/s needed'
+  )
+  return {
+    'rows': rows,
+    'step_seconds': step,
+    'step': what,
+    'pictures_per_second_needed': needed,
+    'data': data.to_dict(),
+  }
+
+
 def main(argv):
   """Measures, prints, and writes the JSON file if asked to."""
   del argv
@@ -138,7 +200,8 @@ def main(argv):
     files.make_directory(os.path.dirname(path) or '.', '--json')
     if os.path.isdir(path):
       raise errors.UserError(f'--json={path} is a directory; give a file.')
-  suite = {'train_step': _train_step, 'memory': _memory}[_SUITE.value]
+  suites = {'train_step': _train_step, 'memory': _memory, 'input': _input}
+  suite = suites[_SUITE.value]
   found = suite(benchmarks)
   if path:
     config = json.loads(_config(_POOL.value).to_json())

@@ -4,8 +4,9 @@
 
 Each file describes one configuration of the set autoencoder, its parameters
 under PyTorch names, and float64 outputs, losses and gradients of the official
-code. Prints every file's largest relative error, max|a - b| / max|b| per
-array, and exits with 1 if one exceeds --tolerance.
+code; or predicted and true CLEVR objects and their average precisions, over the
+data set and per image. Prints every file's largest relative error, max|a - b| /
+max|b| per array, and exits with 1 if one exceeds --tolerance.
 """
 
 from absl import flags

@@ -14,6 +14,7 @@ __version__ = '0.1.0'
 
 _HOMES = {
   'ArrayData': 'idspn_jax.tasks.data',
+  'AveragePrecision': 'idspn_jax.metrics.average_precision',
   'BacktrackingLineSearch': 'idspn_jax.solvers.inner_step',
   'ConjugateGradient': 'idspn_jax.solvers.gradients',
   'Data': 'idspn_jax.tasks.data',
@@ -50,6 +51,7 @@ _HOMES = {
   'project_simplex': 'idspn_jax.ops.simplex',
   'register_task': 'idspn_jax.tasks.registry',
   'regularized': 'idspn_jax.solvers.energy',
+  'scene_scores': 'idspn_jax.metrics.scene_scores',
   'sinkhorn_loss': 'idspn_jax.losses.set_losses',
   'squared_distance': 'idspn_jax.solvers.energy',
   'train_and_evaluate': 'idspn_jax.training.loop',
@@ -65,6 +67,10 @@ if TYPE_CHECKING:
   from idspn_jax.losses.set_losses import chamfer_loss as chamfer_loss
   from idspn_jax.losses.set_losses import hungarian_loss as hungarian_loss
   from idspn_jax.losses.set_losses import sinkhorn_loss as sinkhorn_loss
+  from idspn_jax.metrics.average_precision import (
+    AveragePrecision as AveragePrecision,
+  )
+  from idspn_jax.metrics.scene_scores import scene_scores as scene_scores
   from idspn_jax.modules.autoencoder import SetAutoencoder as SetAutoencoder
   from idspn_jax.modules.set_decoder import SetDecoder as SetDecoder
   from idspn_jax.modules.set_encoders import FSPool as FSPool

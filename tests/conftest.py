@@ -132,3 +132,61 @@ def read_json():
     return json.loads(path.read_text('utf-8'), parse_constant=refuse)
 
   return read
+
+
+def _scene(name, rng, count):
+  """A scene as in a CLEVR file, with `count` objects."""
+  from idspn_jax.data import clevr_features
+
+  objects = [
+    {
+      key: names[rng.integers(len(names))]
+      for key, (names, _) in clevr_features.ATTRIBUTES.items()
+    }
+    | {
+      '3d_coords': [float(x) for x in rng.integers(-24, 25, 3) / 8],
+      'pixel_coords': [240, 160, 10.5],
+      'rotation': 45.0,
+    }
+    for _ in range(count)
+  ]
+  return {'image_filename': name, 'objects': objects}
+
+
+@pytest.fixture(scope='session')
+def write_clevr_tree():
+  """Writes a small CLEVR_v1.0 folder of noise, and returns its path."""
+
+  def write(parent, num_train=7, num_val=5, most=4, size=(24, 16)):
+    from PIL import Image
+
+    rng = np.random.default_rng(3)
+    tree = parent / 'CLEVR_v1.0'
+    (tree / 'scenes').mkdir(parents=True)
+    (tree / 'questions').mkdir()
+    for split, count in (('train', num_train), ('val', num_val), ('test', 1)):
+      folder = tree / 'images' / split
+      folder.mkdir(parents=True)
+      names = [f'CLEVR_{split}_{i:06}.png' for i in range(count)]
+      for name in names:
+        # With an alpha channel, as in some of the official files.
+        pixels = rng.integers(0, 256, (size[1], size[0], 4), np.uint8)
+        pixels[..., 3] = 255
+        Image.fromarray(pixels).save(folder / name)
+      questions = tree / 'questions' / f'CLEVR_{split}_questions.json'
+      questions.write_text('{"questions": []}')
+      if split != 'test':
+        scenes = [
+          _scene(name, rng, 1 + i % most) for i, name in enumerate(names)
+        ]
+        path = tree / 'scenes' / f'CLEVR_{split}_scenes.json'
+        path.write_text(json.dumps({'scenes': scenes}))
+    return tree
+
+  return write
+
+
+@pytest.fixture
+def clevr_tree_path(tmp_path, write_clevr_tree):
+  """A CLEVR_v1.0 folder of 7 training and 5 validation pictures."""
+  return write_clevr_tree(tmp_path / 'clevr')

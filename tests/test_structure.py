@@ -21,10 +21,11 @@ ALLOWED = {
   'solvers': {'ops'},
   'modules': {'ops', 'solvers'},
   'losses': {'ops'},
-  'metrics': {'ops'},
+  'metrics': {'data', 'ops'},
   'data': set(),
+  'render': {'data'},
   'figures': {'data', 'metrics'},
-  'interop': {'losses', 'modules', 'ops', 'solvers'},
+  'interop': {'losses', 'metrics', 'modules', 'ops', 'solvers'},
   'tasks': {
     'checks',
     'data',
@@ -33,6 +34,7 @@ ALLOWED = {
     'metrics',
     'modules',
     'ops',
+    'render',
     'solvers',
   },
   'runs': {'checks', 'data', 'tasks'},
@@ -42,6 +44,7 @@ ALLOWED = {
     'data',
     'figures',
     'metrics',
+    'render',
     'runs',
     'solvers',
     'tasks',
@@ -58,14 +61,24 @@ HOMES = {
   'etils': {'runs'},
   'fcntl': {'runs'},
   'tensorboardX': {'runs'},
-  'tqdm': {'training'},
+  'tqdm': {'data', 'render', 'tasks', 'training'},
   'ml_collections': {'runs', 'studies', 'tasks', 'training'},
-  'absl': {'runs', 'tasks', 'training'},
+  'absl': {'data', 'runs', 'tasks', 'training'},
   'tensorflow_datasets': {'data'},
+  'grain': {'data'},
   'tensorflow': set(),
   'torch': set(),
 }
-HEAVY = ('jax', 'flax', 'matplotlib', 'ott', 'tensorflow_datasets', 'torch')
+HEAVY = (
+  'PIL',
+  'flax',
+  'grain',
+  'jax',
+  'matplotlib',
+  'ott',
+  'tensorflow_datasets',
+  'torch',
+)
 
 
 def part(path):
@@ -137,11 +150,22 @@ class TestImports:
 
   def test_slow_packages_wait_for_a_call(self, source):
     roots = {name.split('.')[0] for name in top_level(source)}
-    assert not roots & {'tensorflow_datasets', 'ott', 'tensorboardX', 'lap'}
+    slow = {'PIL', 'grain', 'lap', 'ott', 'tensorboardX', 'tensorflow_datasets'}
+    assert not roots & slow
     if part(source) in ('tasks', 'runs', 'training', 'studies'):
       assert not any(
         name.startswith('idspn_jax.figures') for name in top_level(source)
       )
+
+
+def test_one_file_knows_of_optional_data_packages():
+  found = {
+    path.name
+    for path in FILES
+    for name in imports(ast.walk(tree(path)))
+    if name.split('.')[0] in ('array_record', 'grain', 'tensorflow_datasets')
+  }
+  assert found == {'clevr_tfds.py'}
 
 
 def test_parts_form_no_cycle():

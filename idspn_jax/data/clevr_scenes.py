@@ -80,7 +80,45 @@ def load_scenes(
     ValueError: if the file cannot be read or an entry is not as described; one
       line that names the file, the scene, the object, the value and the remedy.
   """
+  return _features(_read_scenes(path), path, max_objects)
+
+
+def load_named_scenes(
+  path: str | os.PathLike[str], max_objects: int = 10
+) -> tuple[list[str], np.ndarray]:
+  """Reads scenes and the names of their images.
+
+  Args:
+    path: as for `load_scenes`; every scene has an `image_filename`.
+    max_objects: rows N per scene.
+
+  Returns:
+    The names, in the order of the file, and the features, `(S, N, 19)`.
+
+  Raises:
+    ValueError: like `load_scenes`, or if a name is missing or occurs twice.
+  """
   scenes = _read_scenes(path)
+  sets = _features(scenes, path, max_objects)
+  places: dict[str, int] = {}
+  for index, scene in enumerate(scenes):
+    name = scene.get('image_filename')
+    if not isinstance(name, str):
+      raise ValueError(
+        f"{path}: scene {index}: no text 'image_filename' (found: "
+        f'{reprlib.repr(name)}); add the name of its image.'
+      )
+    if name in places:
+      raise ValueError(
+        f'{path}: scenes {places[name]} and {index} are both of image {name}; '
+        'remove one.'
+      )
+    places[name] = index
+  return list(places), sets
+
+
+def _features(scenes, path, max_objects):
+  """Features of all scenes of the file at `path`."""
   shape = (len(scenes), max_objects, clevr_features.NUM_FEATURES)
   sets = np.zeros(shape, np.float32)
   for index, scene in enumerate(scenes):

@@ -1,8 +1,10 @@
 """Golden numbers of the official code: read a file, rebuild, compare.
 
-A golden file is an `.npz` of float64 arrays: `input`, `target`, `initial_set`,
-`latent`, `latent_grad`, `output`, `loss`, for implicit modes `inner_step`, and
-`param/NAME` and `grad/NAME` under PyTorch names; `config` is a JSON string.
+A golden file of the set autoencoder is an `.npz` of float64 arrays: `input`,
+`target`, `initial_set`, `latent`, `latent_grad`, `output`, `loss`, for implicit
+modes `inner_step`, and `param/NAME` and `grad/NAME` under PyTorch names;
+`config` is a JSON string.
+Files of average precisions are `golden_precision`'s.
 """
 
 import json
@@ -14,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from idspn_jax import errors
+from idspn_jax.interop import comparison
+from idspn_jax.interop import golden_precision
 from idspn_jax.interop import official
 from idspn_jax.losses import class_matching
 from idspn_jax.losses import set_losses
@@ -55,8 +59,24 @@ _TASKS = ('autoencode', 'numbering')
 _REGULARIZER = 0.1
 
 
+def read_arrays(path: str) -> dict[str, np.ndarray]:
+  """Reads all arrays of an `.npz` file.
+
+  Raises:
+    UserError: if the file cannot be read.
+  """
+  try:
+    # NumPy leaves a file that it opened itself open when it is damaged.
+    with open(path, 'rb') as file, np.load(file, allow_pickle=False) as f:
+      return {name: f[name] for name in f.files}
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
+    raise errors.UserError(f'Cannot read {path}: {e}.') from e
+  except (AttributeError, TypeError) as e:
+    raise errors.UserError(f'Cannot read {path}: not an .npz file.') from e
+
+
 def load(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """Reads a golden file.
+  """Reads a golden file of the set autoencoder.
 
   Args:
     path: an `.npz` file.
@@ -67,19 +87,11 @@ def load(path: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   Raises:
     UserError: if the file cannot be read or is not of this format.
   """
-  try:
-    # NumPy leaves a file that it opened itself open when it is damaged.
-    with open(path, 'rb') as file, np.load(file, allow_pickle=False) as f:
-      arrays = {name: f[name] for name in f.files}
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
-    raise errors.UserError(f'Cannot read {path}: {e}.') from e
-  except (AttributeError, TypeError) as e:
-    raise errors.UserError(f'Cannot read {path}: not an .npz file.') from e
-  if 'dataset_ap' in arrays:
-    raise errors.UserError(
-      f'{path} holds average-precision data, which this version of the library '
-      'does not compute; give files with a `config`.'
-    )
+  return _checked(path, read_arrays(path))
+
+
+def _checked(path, arrays):
+  """Configuration and arrays; refuses what is not of the format."""
   if 'config' not in arrays:
     raise errors.UserError(
       f'{path} has no `config`; it holds {", ".join(sorted(arrays))}.'
@@ -168,17 +180,6 @@ def _inner_step(config, arrays, decoder, params, decoded):
   return -optimality(decoded.trajectory[-2], inputs)
 
 
-def relative_error(ours: Any, reference: Any) -> float:
-  """`max|a - b| / max|b|`; the absolute error where the reference is zero."""
-  a, b = np.asarray(ours, np.float64), np.asarray(reference, np.float64)
-  if a.shape != b.shape:
-    return float('inf')
-  difference = np.max(np.abs(a - b), initial=0.0)
-  if not np.isfinite(difference):
-    return float('inf')
-  return float(difference / (np.max(np.abs(b), initial=0.0) or 1.0))
-
-
 def _latent_gradient_count(model, params, arrays, recorded):
   """How often the recorded latent gradient was accumulated, 1 or 2.
 
@@ -217,12 +218,19 @@ def compare(path: str) -> tuple[dict[str, float], list[str]]:
 
   Returns:
     Relative errors by array name (`output`, `loss`, `latent`, `latent_grad`,
-    `inner_step`, `grad/NAME`), and remarks on the file.
+    `inner_step`, `grad/NAME`; or see `golden_precision.compare`), and remarks
+    on the file.
 
   Raises:
     UserError: if the file is not of the documented format.
   """
-  config, arrays = load(path)
+  arrays = read_arrays(path)
+  if golden_precision.ARRAYS.intersection(arrays):
+    return golden_precision.compare(path, arrays)
+  return _compare_autoencoder(path, *_checked(path, arrays))
+
+
+def _compare_autoencoder(path, config, arrays):
   by_name = {
     kind: {
       name.removeprefix(kind).removeprefix(official.PREFIX): value
@@ -260,18 +268,20 @@ def compare(path: str) -> tuple[dict[str, float], list[str]]:
   if count == 2:
     remarks.append('latent_grad was recorded twice over; compared with half')
   found = {
-    'output': relative_error(decoded.set, arrays['output']),
-    'loss': relative_error(value, arrays['loss']),
-    'latent': relative_error(z, arrays['latent']),
-    'latent_grad': relative_error(z_grad, arrays['latent_grad'] / count),
+    'output': comparison.relative_error(decoded.set, arrays['output']),
+    'loss': comparison.relative_error(value, arrays['loss']),
+    'latent': comparison.relative_error(z, arrays['latent']),
+    'latent_grad': comparison.relative_error(
+      z_grad, arrays['latent_grad'] / count
+    ),
   }
   if 'inner_step' in arrays:
     step = _inner_step(config, arrays, model.decoder, params, decoded)
-    found['inner_step'] = relative_error(step, arrays['inner_step'])
+    found['inner_step'] = comparison.relative_error(step, arrays['inner_step'])
   ours = official.to_official(grads)
   for name in sorted({*ours, *by_name['grad/']}):
     found[f'grad/{name}'] = (
-      relative_error(ours[name], by_name['grad/'][name])
+      comparison.relative_error(ours[name], by_name['grad/'][name])
       if name in ours and name in by_name['grad/']
       else float('inf')
     )

@@ -18,6 +18,8 @@ from idspn_jax.tasks import model
 from idspn_jax.training import evaluation
 
 _TABLE = 'table.json'
+# More metrics than that are laid out as rows.
+_MOST_COLUMNS = 8
 # What a row says besides metrics.
 _SETTINGS = ('iterations', 'restarts')
 
@@ -65,26 +67,56 @@ def evaluate_at(
 
 
 def format_table(table: dict[str, Any]) -> str:
-  """Lays a table of `evaluate_at` out as text."""
+  """Lays a table of `evaluate_at` out as text.
+
+  A few metrics are columns; many are rows, under a column per setting.
+  """
   names = [name for name in table['rows'][0] if name not in _SETTINGS]
-  several = any(row['restarts'] > 1 for row in table['rows'])
+  lay_out = _with_columns if len(names) <= _MOST_COLUMNS else _with_rows
+  lines = lay_out(table, names)
+  if 'other_file' in table:
+    lines.append(
+      f"All sets of {table['other_file']}, another file than the run's own."
+    )
+  return '\n'.join(lines)
+
+
+def _setting(table, row):
+  """Inner steps, with a star at the configured number."""
+  count = row['iterations']
+  star = '*' if count and count == table['trained_with_iterations'] else ' '
+  return (f'{count:5}' if count else f'{"–":>5}') + star
+
+
+def _several_starts(table):
+  return any(row['restarts'] > 1 for row in table['rows'])
+
+
+def _with_columns(table, names):
+  several = _several_starts(table)
   head = f'{"T":>5} ' + (f'{"starts":>7}{"steps":>7}' if several else '')
   lines = [head + ''.join(f'{name:>20}' for name in names)]
   for row in table['rows']:
-    count = row['iterations']
-    trained = count == table['trained_with_iterations']
+    starts = row['restarts']
     lines.append(
-      (f'{count:5}' if count else f'{"–":>5}')
-      + ('*' if count and trained else ' ')
-      + (f'{row["restarts"]:7}{row["restarts"] * count:7}' if several else '')
+      _setting(table, row)
+      + (f'{starts:7}{starts * row["iterations"]:7}' if several else '')
       + ''.join(f'{row[name]:20.4g}' for name in names)
     )
-  if 'other_file' in table:
-    lines.append(
-      f'All sets of {table["other_file"]}, another file than the one that the '
-      "run was trained on, scaled by the run's statistics."
-    )
-  return '\n'.join(lines)
+  return lines
+
+
+def _with_rows(table, names):
+  width = max(map(len, names))
+  settings = ''.join(f'{_setting(table, row):>11}' for row in table['rows'])
+  lines = [f'{"T":{width}}{settings}'.rstrip()]
+  if _several_starts(table):
+    starts = ''.join(f'{row["restarts"]:10} ' for row in table['rows'])
+    lines.append(f'{"starts":{width}}{starts}'.rstrip())
+  for name in names:
+    values = ''.join(f'{row[name]:10.4g} ' for row in table['rows'])
+    lines.append(f'{name:{width}}{values}'.rstrip())
+  return lines
 
 
 def default_output(run: loading.LoadedRun) -> str:

@@ -3,21 +3,15 @@
 import abc
 from collections.abc import Iterator, Mapping
 import contextlib
+import itertools
 from typing import Any
 
 import numpy as np
 
 from idspn_jax import errors
-from idspn_jax.data import streams
+from idspn_jax.data import batch_rows
 
 Batch = Mapping[str, Any]
-
-# Random stream of the order of training examples, see `streams`.
-_SHUFFLE = 2
-# How `config.random_streams` numbers the ways to derive that stream. The first
-# one, of runs from before the setting existed, coincides in epoch 0 with the
-# stream of class numbering's test labels.
-COLLIDING_STREAMS, STREAMS = 1, 2
 
 
 class Data(abc.ABC):
@@ -72,7 +66,7 @@ def shuffled_batches(
   batch_size: int,
   seed: int,
   first_step: int,
-  random_streams: int = STREAMS,
+  random_streams: int = batch_rows.STREAMS,
 ) -> Iterator[Batch]:
   """Yields batches of in-memory arrays, reshuffled every epoch.
 
@@ -87,19 +81,9 @@ def shuffled_batches(
     Batches, without end.
   """
   count = len(next(iter(arrays.values())))
-  per_epoch = count // batch_size
-  step = first_step
-  while True:
-    epoch, offset = divmod(step, per_epoch)
-    if random_streams == COLLIDING_STREAMS:
-      rng = np.random.default_rng([seed, _SHUFFLE, epoch])
-    else:
-      rng = streams.stream(seed, _SHUFFLE, epoch)
-    order = rng.permutation(count)
-    for i in range(offset, per_epoch):
-      rows = order[i * batch_size : (i + 1) * batch_size]
-      yield {name: array[rows] for name, array in arrays.items()}
-      step += 1
+  for step in itertools.count(first_step):
+    rows = batch_rows.batch_rows(count, batch_size, seed, step, random_streams)
+    yield {name: array[rows] for name, array in arrays.items()}
 
 
 def padded_batches(arrays: Batch, batch_size: int) -> Iterator[Batch]:
@@ -131,7 +115,7 @@ class ArrayData(Data):
     batch_size: int,
     eval_batch_size: int,
     seed: int,
-    random_streams: int = STREAMS,
+    random_streams: int = batch_rows.STREAMS,
   ):
     """Remembers the arrays.
 

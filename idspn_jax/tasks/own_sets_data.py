@@ -15,10 +15,10 @@ import numpy as np
 
 from idspn_jax import checks
 from idspn_jax import errors
-from idspn_jax.data import clevr_features
 from idspn_jax.data import local_paths
 from idspn_jax.data import set_files
 from idspn_jax.data import standardization
+from idspn_jax.tasks import clevr_predictions
 from idspn_jax.tasks import data as data_lib
 
 Split = tuple[np.ndarray, np.ndarray]
@@ -132,36 +132,19 @@ class OwnSetsData(data_lib.ArrayData):
     """See `Data.to_units`.
 
     Of an `.npz` file: `sets` in its units, `(S, N, D)`, and `presence`,
-    `(S, N)`. Of CLEVR scenes: `sets`, the 19 features of every object;
-    `coordinates` in scene units, `(S, N, 3)`; `presence`; and `material`,
-    `color`, `shape`, `size`, the index of the likeliest in
-    `clevr_features.ATTRIBUTES`.
+    `(S, N)`. Of CLEVR scenes: see `clevr_predictions.to_units`.
     """
-    sets = predictions['sets']
-    rest = {k: v for k, v in predictions.items() if k != 'sets'}
     if self._kind == 'npz':
-      sets = self.in_units(sets)
+      sets = self.in_units(predictions['sets'])
+      rest = {k: v for k, v in predictions.items() if k != 'sets'}
       return {'sets': sets[..., :-1], 'presence': sets[..., -1], **rest}
-    found = clevr_features.decode(sets)
-    return {
-      'sets': sets,
-      'coordinates': found.coordinates,
-      'presence': found.presence,
-      **found.classes,
-      **rest,
-    }
+    return clevr_predictions.to_units(predictions)
 
   def to_json(self, predictions):
     """See `Data.to_json`; CLEVR objects as in a scene file."""
     if self._kind == 'npz':
       return super().to_json(predictions)
-    scenes = []
-    for i, features in enumerate(predictions['sets']):
-      scene = {'objects': clevr_features.objects_of(features)}
-      for name in ('energy', 'residual'):
-        scene[name] = predictions[name][i]
-      scenes.append(scene)
-    return {'scenes': scenes}
+    return clevr_predictions.to_json(predictions)
 
 
 def _read(path):

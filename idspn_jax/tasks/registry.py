@@ -8,6 +8,7 @@ import ml_collections
 from idspn_jax import checks
 from idspn_jax import errors
 from idspn_jax.tasks import class_numbering
+from idspn_jax.tasks import clevr_state
 from idspn_jax.tasks import model
 from idspn_jax.tasks import own_sets
 from idspn_jax.tasks import random_multisets
@@ -15,6 +16,7 @@ from idspn_jax.tasks import task as task_lib
 
 _OWN: dict[str, task_lib.Builder] = {
   'class_numbering': class_numbering.build,
+  'clevr_state': clevr_state.build,
   'own_sets': own_sets.build,
   'random_multisets': random_multisets.build,
 }

@@ -12,6 +12,7 @@ from idspn_jax import errors
 from idspn_jax.training import evaluation
 from idspn_jax.training import iterations as iterations_lib
 from idspn_jax.training import parallel as parallel_lib
+from idspn_jax.training import prefetch
 from idspn_jax.training import run as run_lib
 from idspn_jax.training import seeds as seeds_lib
 from idspn_jax.training import state as state_lib
@@ -56,15 +57,16 @@ class Group:
 
   @contextlib.contextmanager
   def batches(self) -> Iterator[Iterator[Any]]:
-    """Opens the placed batches from the first step on, all seeds stacked."""
+    """Opens the placed batches from the first step on, all seeds stacked.
+
+    One batch more than asked for is on its way to the devices.
+    """
     with contextlib.ExitStack() as streams:
       opened = [
         streams.enter_context(run.data.train(self.first)) for run in self.runs
       ]
-      yield (
-        self._parallel.place_batch(self._vectorized.stack(batches))
-        for batches in zip(*opened, strict=True)
-      )
+      stacked = map(self._vectorized.stack, zip(*opened, strict=True))
+      yield prefetch.prefetched(stacked, self._parallel.place_batch)
 
   def compile(self, batch: Any) -> bool:
     """Compiles the step with most inner steps and starts.

@@ -74,6 +74,7 @@ class JitParallel:
     self.everywhere = jax.sharding.NamedSharding(mesh, spec())
     rows = spec(BATCH_AXIS) if seeds == 1 else spec(None, BATCH_AXIS)
     self.by_row = jax.sharding.NamedSharding(mesh, rows)
+    self._batch_size, self._row_axis = batch_size, 0 if seeds == 1 else 1
 
   def place_state(self, state: Any) -> Any:
     """Puts a copy of every array on every device."""
@@ -84,8 +85,20 @@ class JitParallel:
     return state
 
   def place_batch(self, batch: task_lib.Batch) -> dict[str, jax.Array]:
-    """Splits every array of a batch by rows."""
-    return jax.device_put(dict(batch), self.by_row)
+    """Splits every array of a batch by rows.
+
+    Several processes each give the whole batch, or each its share of the rows.
+    """
+    return {name: self._place(leaf) for name, leaf in batch.items()}
+
+  def _place(self, leaf):
+    if np.shape(leaf)[self._row_axis] == self._batch_size:
+      return jax.device_put(leaf, self.by_row)
+    shape = list(np.shape(leaf))
+    shape[self._row_axis] = self._batch_size
+    return jax.make_array_from_process_local_data(
+      self.by_row, leaf, tuple(shape)
+    )
 
   def take_scalars(self, scalars: Any) -> Any:
     """Scalars on the host."""

@@ -86,6 +86,7 @@ class TestEveryConfig:
       config.model.gradient_options.terms = 'many'
     with pytest.raises(AttributeError):
       config.model.gradient_options.term = 3
+    config.cooldown = 0.0
     config.optimizer.schedule = 'steps'
     config.optimizer.drops = (0.5, 0.8)
     config.optimizer.warmup_steps = 3

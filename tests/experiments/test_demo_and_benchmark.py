@@ -82,3 +82,32 @@ def test_memory(run, sizes, tmp_path):
   }
   assert peak['jacobian_free', 10] == peak['jacobian_free', 160]
   assert peak['unrolled', 160] > 2 * peak['unrolled', 10]
+
+
+def test_input(run, clevr_tree_path, tmp_path):
+  path = tmp_path / 'input.json'
+  done = run(
+    'benchmark',
+    '--suite=input',
+    '--source=tree',
+    f'--data_dir={clevr_tree_path}',
+    '--image_size=8',
+    '--batch_size=4',
+    '--hidden_dim=8',
+    '--iterations=2',
+    '--repeats=2',
+    f'--json={path}',
+  )
+  assert done.returncode == 0, done.stderr
+  found = json.loads(path.read_text())
+  assert [row['source'] for row in found['rows']] == ['tree', 'cache']
+  assert all(row['pictures_per_second'] > 0 for row in found['rows'])
+  assert found['pictures_per_second_needed'] == pytest.approx(
+    4 / found['step_seconds']
+  )
+  assert 'decoder alone' in done.stdout and 'cache' in done.stdout
+
+
+def test_input_of_nowhere(run):
+  done = run('benchmark', '--suite=input')
+  assert done.returncode == 2 and '--data_dir=DIR' in done.stderr

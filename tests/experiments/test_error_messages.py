@@ -138,7 +138,16 @@ def test_other_binaries(name, arguments, culprit, run):
 
 
 @pytest.mark.parametrize(
-  'name', ['train', 'evaluate', 'benchmark', 'demo', 'parity', 'reproduce']
+  'name',
+  [
+    'train',
+    'evaluate',
+    'benchmark',
+    'demo',
+    'parity',
+    'prepare_clevr',
+    'reproduce',
+  ],
 )
 @pytest.mark.deep
 def test_help_shows_how_it_is_called(name, run):

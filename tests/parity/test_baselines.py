@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from configs import class_numbering as config_file
-from idspn_jax.interop import golden
+from idspn_jax.interop import comparison
 from idspn_jax.interop import official
 from idspn_jax.losses import class_matching
 from idspn_jax.modules import transformer
@@ -64,8 +64,8 @@ def test_the_task_gives_the_numbers_of_pytorch(path, x64, monkeypatch):
 
   (loss, output), grads = run(jax.tree.map(jnp.asarray, params))
   errors = {
-    'output': golden.relative_error(output, arrays['output']),
-    'loss': golden.relative_error(loss, arrays['loss']),
+    'output': comparison.relative_error(output, arrays['output']),
+    'loss': comparison.relative_error(loss, arrays['loss']),
   }
   found = official.to_official(grads)
   # The largest gradient is the measure: that of a key's bias is zero.

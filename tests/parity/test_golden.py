@@ -14,7 +14,8 @@ from idspn_jax.interop import golden
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 ROOT = pathlib.Path(__file__).parents[2]
-FILES = sorted(GOLDEN.glob('*.npz'))
+PRECISION = GOLDEN / 'average_precision.npz'
+FILES = sorted({*GOLDEN.glob('*.npz')} - {PRECISION})
 TOLERANCE = 1e-8
 IMPLICIT = GOLDEN / 'idspn_momentum.npz'
 UNROLLED = GOLDEN / 'dspn_unrolled.npz'
@@ -195,9 +196,10 @@ class TestFilesThatDoNotFit:
     message = self.refused(changed(IMPLICIT, tmp_path, change))
     assert 'attention.weight' in message
 
-  def test_average_precision_data(self, tmp_path):
+  def test_average_precisions_of_nothing(self, tmp_path):
     np.savez(tmp_path / 'ap.npz', dataset_ap=np.zeros(3))
-    assert 'average-precision' in self.refused(tmp_path / 'ap.npz')
+    message = self.refused(tmp_path / 'ap.npz')
+    assert 'prediction, target, thresholds' in message
 
 
 class TestCommand:
@@ -206,6 +208,12 @@ class TestCommand:
     assert done.returncode == 0, done.stderr
     assert '1 of 1 files within 1e-08' in done.stdout
     assert done.stderr == ''
+
+  def test_average_precisions_beside_other_files(self):
+    done = parity(PRECISION, IMPLICIT)
+    assert done.returncode == 0, done.stderr
+    assert '2 of 2 files' in done.stdout
+    assert 'worst of 2 arrays: ' in done.stdout
 
   def test_exits_1_when_one_differs(self, tmp_path):
     def change(_, arrays):

@@ -6,6 +6,7 @@ import chex
 import numpy as np
 import pytest
 
+from idspn_jax.data import batch_rows
 from idspn_jax.tasks import data as data_lib
 from idspn_jax.tasks import registry
 
@@ -64,14 +65,14 @@ class TestRandomStreams:
     """Epoch 1 of seed 7 as it has always been."""
     order = np.random.default_rng([7, 2, 1]).permutation(10)
     batches = data_lib.shuffled_batches(
-      ARRAYS, 5, 7, 2, data_lib.COLLIDING_STREAMS
+      ARRAYS, 5, 7, 2, batch_rows.COLLIDING_STREAMS
     )
     assert sum(ids(take(batches, 2)), []) == order.tolist()
 
   def test_the_present_one_is_another(self):
     old, new = (
       ids(take(data_lib.shuffled_batches(ARRAYS, 10, 7, 0, number), 1))
-      for number in (data_lib.COLLIDING_STREAMS, data_lib.STREAMS)
+      for number in (batch_rows.COLLIDING_STREAMS, batch_rows.STREAMS)
     )
     assert old != new
 

@@ -239,7 +239,8 @@ class TestStopping:
   def test_a_signal_saves_and_stops(self, number, small, tmp_path, monkeypatch):
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
-      streams = fakes.interrupt(patch, number, at=3)
+      # Drawn while the step before it is taken.
+      streams = fakes.interrupt(patch, number, at=4)
       with pytest.raises(loop.Interrupted) as e:
         run(small(), tmp_path)
     assert streams.opened == streams.closed == 1

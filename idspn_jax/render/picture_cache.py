@@ -1,0 +1,253 @@
+"""A fixed set of rendered pictures on disk, as uint8 arrays.
+
+A directory holds `description.json` and shards of 500 pictures,
+`pictures_00000.npy` and `features_00000.npy`. Shards appear whole or not at
+all, so that making them can stop at any time and go on later, and several
+processes can share the work.
+"""
+
+from collections.abc import Mapping
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from idspn_jax.render import batches
+from idspn_jax.render import jobs
+from idspn_jax.render import sample_scenes
+
+SHARD = 500
+# Raised when the same seed no longer gives the same pictures.
+VERSION = 1
+SPLITS = ('train', 'val', 'test')
+_CHUNK = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+  """What a set of pictures is; equal ones are the same pictures.
+
+  Attributes:
+    split: `train`, `val` or `test`; each has its own scenes.
+    count: how many pictures.
+    width: of a picture, in pixels.
+    height: of a picture, in pixels.
+    seed: what determines the scenes, with the split.
+    min_objects: smallest number of objects.
+    max_objects: largest number of objects.
+  """
+
+  split: str
+  count: int
+  width: int = 128
+  height: int = 128
+  seed: int = 0
+  min_objects: int = sample_scenes.MIN_OBJECTS
+  max_objects: int = sample_scenes.MAX_OBJECTS
+
+  def __post_init__(self):
+    """Refuses what cannot be rendered."""
+    if self.split not in SPLITS:
+      raise ValueError(
+        f'Unknown split {self.split!r}; choose one of {", ".join(SPLITS)}.'
+      )
+    sample_scenes.check_num_objects((self.min_objects, self.max_objects))
+    for name in ('count', 'width', 'height'):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f'{name} is {getattr(self, name)}; it must be at least 1.'
+        )
+
+  @property
+  def key(self) -> jax.Array:
+    """The key of the split's scenes."""
+    return jax.random.fold_in(
+      jax.random.key(self.seed), SPLITS.index(self.split)
+    )
+
+  def render(self, first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures `first` to `first + count − 1` and their features."""
+    chunks = []
+    for start in range(first, first + count, _CHUNK):
+      # Always a whole chunk, so that one program serves all.
+      chunks.append(
+        batches.batch(
+          self.key,
+          _CHUNK,
+          (self.width, self.height),
+          start,
+          (self.min_objects, self.max_objects),
+        )
+      )
+    pictures, features = zip(*jax.device_get(chunks), strict=True)
+    return (
+      np.concatenate(pictures)[:count],
+      np.concatenate(features)[:count],
+    )
+
+
+def _shard_paths(directory, number):
+  return [
+    directory / f'{name}_{number:05d}.npy' for name in ('pictures', 'features')
+  ]
+
+
+def _write(path, array):
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  try:
+    with open(temporary, 'wb') as f:
+      np.save(f, array)
+      f.flush()
+      os.fsync(f.fileno())
+    os.replace(temporary, path)
+  finally:
+    with contextlib.suppress(OSError):
+      temporary.unlink()
+
+
+def _make_shard(directory: str, description: Description, number: int) -> int:
+  first = number * SHARD
+  count = min(SHARD, description.count - first)
+  arrays = description.render(first, count)
+  for path, array in zip(
+    _shard_paths(pathlib.Path(directory), number), arrays, strict=True
+  ):
+    _write(path, array)
+  return count
+
+
+def _described(directory):
+  """What a directory says it holds, or None if it says nothing."""
+  path = directory / 'description.json'
+  try:
+    return json.loads(path.read_text('utf-8'))
+  except FileNotFoundError:
+    return None
+  except (OSError, ValueError) as e:
+    raise ValueError(f'{path}: cannot be read ({e}); remove it.') from e
+
+
+def _content(description: Description) -> Mapping[str, Any]:
+  return {**dataclasses.asdict(description), 'version': VERSION}
+
+
+def _check_same(directory, description):
+  found, wanted = _described(directory), _content(description)
+  if found is not None and found != wanted:
+    keys = [k for k in wanted if found.get(k) != wanted[k]]
+    key = keys[0] if keys else 'version'
+    raise ValueError(
+      f'{directory} holds other pictures: {key} is {found.get(key)!r} there, '
+      f'not {wanted.get(key)!r}; choose another directory or remove it.'
+    )
+  return found is not None
+
+
+def make(
+  directory: str | os.PathLike[str],
+  description: Description,
+  processes: int = 1,
+) -> 'PictureCache':
+  """Renders a set of pictures to disk; goes on where it was interrupted.
+
+  Args:
+    directory: where; created if it does not exist.
+    description: which pictures.
+    processes: how many processes render.
+
+  Returns:
+    The pictures.
+
+  Raises:
+    ValueError: if the directory holds other pictures.
+    OSError: if it cannot be written.
+  """
+  directory = pathlib.Path(directory)
+  if not _check_same(directory, description):
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / 'description.json'
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    temporary.write_text(json.dumps(_content(description), indent=2) + '\n')
+    os.replace(temporary, path)
+  missing = _missing(directory, description)
+  total = sum(min(SHARD, description.count - n * SHARD) for n in missing)
+  if missing:
+    make_shard = functools.partial(_make_shard, str(directory), description)
+    jobs.run_all(make_shard, missing, processes, total, 'pictures')
+  return PictureCache(directory)
+
+
+def _missing(directory, description):
+  numbers = range(-(-description.count // SHARD))
+  return [
+    n
+    for n in numbers
+    if not all(path.exists() for path in _shard_paths(directory, n))
+  ]
+
+
+class PictureCache:
+  """A set of pictures on disk, read by number."""
+
+  def __init__(self, directory: str | os.PathLike[str]):
+    """Opens it.
+
+    Args:
+      directory: what `make` wrote.
+
+    Raises:
+      ValueError: if it is not such a directory, or not complete.
+    """
+    directory = pathlib.Path(directory)
+    found = _described(directory)
+    if not isinstance(found, dict) or found.pop('version', None) != VERSION:
+      raise ValueError(
+        f'{directory}: no pictures of this version; make them with '
+        'python -m experiments.render_clevr --cache=….'
+      )
+    self.description = Description(**found)
+    missing = _missing(directory, self.description)
+    if missing:
+      raise ValueError(
+        f'{directory}: {len(missing)} of its parts are missing; the command '
+        'that made it goes on where it stopped.'
+      )
+    shards = range(-(-self.description.count // SHARD))
+    self._shards = [
+      [np.load(path, mmap_mode='r') for path in _shard_paths(directory, n)]
+      for n in shards
+    ]
+
+  def __len__(self) -> int:
+    """The number of pictures."""
+    return self.description.count
+
+  def __getitem__(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Reads pictures by their numbers.
+
+    Args:
+      numbers: which ones, `(B,)`.
+
+    Returns:
+      Pictures `(B, height, width, 3)`, uint8, and features `(B, 10, 19)`.
+
+    Raises:
+      IndexError: if there is no such picture.
+    """
+    numbers = np.asarray(numbers)
+    if np.any((numbers < 0) | (numbers >= len(self))):
+      raise IndexError(
+        f'There are pictures 0 to {len(self) - 1}; got {numbers}.'
+      )
+    found = [
+      [array[n % SHARD] for array in self._shards[n // SHARD]]
+      for n in numbers.ravel()
+    ]
+    pictures, features = zip(*found, strict=True)
+    return np.stack(pictures), np.stack(features)
