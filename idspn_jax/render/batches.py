@@ -1,7 +1,5 @@
 """Random pictures and their labels, on the device and from a key."""
 
-import functools
-
 import jax
 
 from idspn_jax.render import constants
@@ -12,7 +10,6 @@ from idspn_jax.render import scenes as scenes_lib
 DEFAULT_OBJECTS = (sample_scenes.MIN_OBJECTS, sample_scenes.MAX_OBJECTS)
 
 
-@functools.partial(jax.jit, static_argnames=('count', 'size', 'num_objects'))
 def batch(
   key: jax.Array,
   count: int,

@@ -14,8 +14,8 @@ from idspn_jax.render import image
 from idspn_jax.render import scene_files
 from idspn_jax.render import scenes as scenes_lib
 
-# Where a real picture differs by more from the median one, objects are (grey
-# levels, in any channel).
+# Where a real picture differs by more from the median one, objects are (mean
+# of the channels, grey levels).
 OBJECT_THRESHOLD = 25
 _CHUNK = 20
 
@@ -74,7 +74,7 @@ def read_picture(path: pathlib.Path, size: tuple[int, int]) -> np.ndarray:
 def object_mask(real: np.ndarray, median: np.ndarray) -> np.ndarray:
   """Where pictures show objects and their marks, `(S, height, width)`, bool."""
   apart = np.abs(real.astype(np.float32) - median[None])
-  return np.max(apart, axis=-1) > OBJECT_THRESHOLD
+  return np.mean(apart, axis=-1) > OBJECT_THRESHOLD
 
 
 def render_all(

@@ -1,0 +1,87 @@
+"""The cache of pictures: whole, resumable, refused when it is another."""
+
+import numpy as np
+import pytest
+
+from idspn_jax.render import picture_cache
+
+
+@pytest.fixture
+def made(monkeypatch):
+  """Replaces rendering by numbers; lists the parts that were made."""
+  calls = []
+
+  def render(description, first, count):
+    calls.append(first)
+    numbers = np.arange(first, first + count)
+    pictures = np.broadcast_to(
+      (numbers % 251).astype(np.uint8)[:, None, None, None],
+      (count, description.height, description.width, 3),
+    )
+    features = np.broadcast_to(
+      numbers.astype(np.float32)[:, None, None], (count, 10, 19)
+    )
+    return pictures, features
+
+  monkeypatch.setattr(picture_cache.Description, 'render', render)
+  return calls
+
+
+DESCRIPTION = picture_cache.Description('train', 1203, 8, 8)
+
+
+class TestMake:
+  def test_pictures_are_read_by_number(self, tmp_path, made):
+    found = picture_cache.make(tmp_path / 'train', DESCRIPTION)
+    assert len(found) == 1203
+    numbers = np.array([1202, 0, 500, 499])
+    pictures, features = found[numbers]
+    assert pictures.shape == (4, 8, 8, 3) and pictures.dtype == np.uint8
+    np.testing.assert_array_equal(pictures[:, 0, 0, 0], numbers % 251)
+    np.testing.assert_array_equal(features[:, 3, 5], numbers)
+    with pytest.raises(IndexError, match='0 to 1202'):
+      _ = found[np.array([1203])]
+
+  def test_only_what_is_missing_is_made_again(self, tmp_path, made):
+    picture_cache.make(tmp_path, DESCRIPTION)
+    assert made == [0, 500, 1000]
+    (tmp_path / 'features_00001.npy').unlink()
+    with pytest.raises(ValueError, match='1 of its parts'):
+      picture_cache.PictureCache(tmp_path)
+    picture_cache.make(tmp_path, DESCRIPTION)
+    assert made == [0, 500, 1000, 500]
+
+  def test_other_pictures_are_refused(self, tmp_path, made):
+    picture_cache.make(tmp_path, DESCRIPTION)
+    other = picture_cache.Description('train', 1203, 16, 8)
+    with pytest.raises(ValueError, match='width is 8 there, not 16'):
+      picture_cache.make(tmp_path, other)
+
+  def test_no_part_is_half_written(self, tmp_path, made, monkeypatch):
+    def fail(f, array):
+      f.write(b'half')
+      raise OSError('disk full')
+
+    monkeypatch.setattr(np, 'save', fail)
+    with pytest.raises(OSError, match='disk full'):
+      picture_cache.make(tmp_path, DESCRIPTION)
+    assert [p.name for p in tmp_path.iterdir()] == ['description.json']
+
+
+def test_a_directory_without_pictures_is_told(tmp_path):
+  with pytest.raises(ValueError, match='no pictures of this version'):
+    picture_cache.PictureCache(tmp_path)
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    (('dev', 5), 'Unknown split'),
+    (('val', 0), 'count is 0'),
+    (('val', 5, 0), 'width is 0'),
+    (('val', 5, 8, 8, 0, 2, 11), '1 to 10'),
+  ],
+)
+def test_impossible_descriptions_are_refused(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    picture_cache.Description(*arguments)
