@@ -68,15 +68,15 @@ def _num_objects():
 
 
 def _descriptions(default_size):
-  from idspn_jax.render import picture_cache
+  from idspn_jax.render import rendered_pictures
 
   (width, height), (low, high) = _size(default_size), _num_objects()
   counts = (_NUM_TRAIN.value, _NUM_VAL.value, _NUM_TEST.value)
   return [
-    picture_cache.Description(
+    rendered_pictures.Description(
       split, count, width, height, _SEED.value, low, high
     )
-    for split, count in zip(picture_cache.SPLITS, counts, strict=True)
+    for split, count in zip(rendered_pictures.SPLITS, counts, strict=True)
     if count
   ]
 
@@ -105,7 +105,7 @@ def _compare():
 
 
 def _render():
-  from idspn_jax.render import picture_cache
+  from idspn_jax.render import rendered_pictures
   from idspn_jax.runs import files
   from idspn_jax.studies import rendered_clevr
 
@@ -126,7 +126,7 @@ def _render():
       place = os.path.join(place, description.split)
       files.make_directory(place, '--cache')
       try:
-        picture_cache.make(place, description, _PROCESSES.value)
+        rendered_pictures.make(place, description, _PROCESSES.value)
       except ValueError as e:
         raise errors.UserError(str(e)) from e
       print(f'Wrote {description.count} pictures to {place}')

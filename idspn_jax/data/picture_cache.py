@@ -11,7 +11,6 @@ import os
 import pathlib
 import sys
 from typing import NamedTuple, Protocol
-import zipfile
 import zlib
 
 import numpy as np
@@ -19,6 +18,7 @@ import tqdm
 
 from idspn_jax import errors
 from idspn_jax.data import clevr_features
+from idspn_jax.data import set_files
 
 _ARRAYS = ('names', 'targets', 'checksums', 'image_size', 'identity')
 
@@ -127,26 +127,15 @@ class CachedPictures:
 
 
 def _read_index(where):
+  if not where.index.exists():
+    raise errors.UserError(f'{where.index}: no cache there.')
   try:
-    # NumPy leaves a file that it opened itself open when it is damaged.
-    with open(where.index, 'rb') as file:
-      with np.load(file, allow_pickle=False) as f:
-        return {name: f[name] for name in _ARRAYS}
-  except FileNotFoundError as e:
-    raise errors.UserError(f'{where.index}: no cache there.') from e
-  except (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    TypeError,
-    AttributeError,
-    zipfile.BadZipFile,
-    zlib.error,
-  ) as e:
+    arrays = set_files.read_arrays(where.index, _ARRAYS)
+  except ValueError as e:
     raise errors.UserError(
-      f'{where.index} is damaged ({e}); remove the cache, it is made again.'
+      f'{where.index} is damaged; remove the cache, it is made again.'
     ) from e
+  return dict(zip(_ARRAYS, arrays, strict=True))
 
 
 def _with_rows(targets, max_objects, names, path):

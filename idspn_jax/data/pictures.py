@@ -10,16 +10,18 @@ IMAGE_SIZES = (128, 256)
 
 
 def decode(
-  content: bytes | str | os.PathLike[str], image_size: int | None = None
+  content: bytes | str | os.PathLike[str],
+  image_size: int | tuple[int, int] | None = None,
 ) -> np.ndarray:
-  """Decodes a picture and squashes it to a square.
+  """Decodes a picture and squashes it to a size.
 
   Resizing is PIL's bilinear one with antialiasing, whatever the aspect ratio;
   an alpha channel is dropped first.
 
   Args:
     content: an encoded picture (PNG, …), or the path of one.
-    image_size: edge length; None keeps the picture's size.
+    image_size: edge length, or width and height; None keeps the picture's
+      size.
 
   Returns:
     `(H, W, 3)`, uint8.
@@ -41,8 +43,9 @@ def decode(
       f'{name}: cannot be decoded ({e}); fetch the file again.'
     ) from e
   if image_size is not None:
-    size = (image_size, image_size)
-    image = image.resize(size, Image.Resampling.BILINEAR)
+    if isinstance(image_size, int):
+      image_size = (image_size, image_size)
+    image = image.resize(image_size, Image.Resampling.BILINEAR)
   return np.asarray(image)
 
 

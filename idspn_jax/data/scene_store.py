@@ -3,13 +3,12 @@
 from collections.abc import Callable
 import os
 import pathlib
-import zipfile
-import zlib
 
 from absl import logging
 import numpy as np
 
 from idspn_jax.data import local_paths
+from idspn_jax.data import set_files
 
 
 def stored_scenes(
@@ -60,20 +59,11 @@ def stored_scenes(
 
 def _read(path):
   """The features of a file; None if there is none, or it is damaged."""
-  try:
-    with open(path, 'rb') as file, np.load(file, allow_pickle=False) as f:
-      return f['features']
-  except FileNotFoundError:
+  if not path.exists():
     return None
-  except (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    TypeError,
-    AttributeError,
-    zipfile.BadZipFile,
-    zlib.error,
-  ):
+  try:
+    (features,) = set_files.read_arrays(path, ('features',))
+  except ValueError:
     logging.warning('%s is damaged; its scenes are drawn again.', path)
     return None
+  return features

@@ -11,7 +11,6 @@ import ml_collections
 from idspn_jax import errors
 from idspn_jax.runs import files
 from idspn_jax.runs import loading
-from idspn_jax.runs import provenance
 from idspn_jax.studies import cells as cells_lib
 from idspn_jax.studies import evaluations
 from idspn_jax.studies import multiset_paper
@@ -218,8 +217,8 @@ def format_table(
   return tables.markdown(lines)
 
 
-class Report:
-  """A table that grows cell by cell, saved after each."""
+class Report(tables.Report):
+  """Table 5 or 6, cell by cell."""
 
   def __init__(
     self,
@@ -239,14 +238,8 @@ class Report:
     Raises:
       UserError: if the directory cannot be written to.
     """
-    files.make_directory(directory, '--output')
-    self._table = table
-    self._cells = cells
+    super().__init__(table, cells, directory)
     self._starts = sorted({*starts} - {1})
-    self._directory = directory
-    self._entries: list[dict[str, Any]] = []
-    stem = os.path.join(directory, f'table{table}')
-    self.files = [f'{stem}.md', f'{stem}.json']
 
   def add(
     self,
@@ -270,10 +263,7 @@ class Report:
       if self._starts:
         workdir = cells_lib.seed_directory(directory, seed)
         losses[seed] |= restart_losses(workdir, self._starts)
-    self._entries.append(_entry(cell, results, losses))
-    files.write_atomically(self.files[0], self.text() + '\n')
-    content = {'table': self._table, 'cells': self._entries}
-    files.write_json(self.files[1], {**content, **provenance.provenance()})
+    self._append(_entry(cell, results, losses))
 
   def text(self) -> str:
     """The table so far, with a caption."""

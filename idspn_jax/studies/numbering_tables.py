@@ -12,7 +12,6 @@ import ml_collections
 from idspn_jax.metrics import numbering_errors
 from idspn_jax.runs import files
 from idspn_jax.runs import loading
-from idspn_jax.runs import provenance
 from idspn_jax.studies import cells as cells_lib
 from idspn_jax.studies import numbering as measures
 from idspn_jax.studies import tables
@@ -167,28 +166,13 @@ def _describe(configs: Sequence[dict[str, Any]]) -> str:
   )
 
 
-class Report:
-  """A table that grows cell by cell, saved after each."""
+class Report(tables.Report):
+  """Table 2 or 4, cell by cell."""
 
   def __init__(self, table: int, cells: Sequence[tables.Cell], directory: str):
-    """Starts an empty table.
-
-    Args:
-      table: its number.
-      cells: its cells.
-      directory: where to save it; created.
-
-    Raises:
-      UserError: if the directory cannot be written to.
-    """
-    files.make_directory(directory, '--output')
-    self._table = table
-    self._cells = cells
-    self._directory = directory
-    self._entries: list[dict[str, Any]] = []
+    """Starts an empty table; see `tables.Report`."""
+    super().__init__(table, cells, directory)
     self._runs: dict[str, tuple[tables.Cell, str]] = {}
-    stem = os.path.join(directory, f'table{table}')
-    self.files = [f'{stem}.md', f'{stem}.json']
 
   def add(
     self,
@@ -215,10 +199,7 @@ class Report:
         if cell.part == _SHOWN_CLASSES:
           self._runs[cell.row] = cell, workdir  # The most samples come last.
         break
-    self._entries.append(_entry(cell, results, measured))
-    files.write_atomically(self.files[0], self.text() + '\n')
-    content = {'table': self._table, 'cells': self._entries}
-    files.write_json(self.files[1], {**content, **provenance.provenance()})
+    self._append(_entry(cell, results, measured))
 
   def text(self) -> str:
     """The table so far, with a caption."""

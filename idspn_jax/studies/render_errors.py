@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from idspn_jax import errors
+from idspn_jax.data import pictures
 from idspn_jax.render import camera as camera_lib
 from idspn_jax.render import constants
 from idspn_jax.render import image
@@ -45,30 +46,12 @@ class Comparison(NamedTuple):
   projection_error: float
 
 
-def read_picture(path: pathlib.Path, size: tuple[int, int]) -> np.ndarray:
-  """Reads a picture, squashed to a size with PIL's bilinear filter.
-
-  Returns:
-    `(height, width, 3)`, uint8.
-
-  Raises:
-    UserError: if the file is no picture or PIL is not installed.
-  """
+def _read_pictures(paths, size):
+  """Pictures of a size, `(S, height, width, 3)`, uint8."""
   try:
-    import PIL.Image
-  except ImportError as e:
-    raise errors.UserError(
-      'Reading pictures needs pillow: pip install pillow.'
-    ) from e
-  try:
-    with PIL.Image.open(path) as picture:
-      picture = picture.convert('RGB')
-      resized = picture.resize(size, PIL.Image.Resampling.BILINEAR)
-  except OSError as e:
-    raise errors.UserError(
-      f'{path}: cannot be read ({e}); give complete PNG pictures.'
-    ) from e
-  return np.asarray(resized)
+    return np.stack([pictures.decode(path, size) for path in paths])
+  except ValueError as e:
+    raise errors.UserError(str(e)) from e
 
 
 def object_mask(real: np.ndarray, median: np.ndarray) -> np.ndarray:
@@ -83,12 +66,12 @@ def render_all(
   """Renders scenes `(S, ...)` as uint8 pictures `(S, height, width, 3)`."""
   count = scenes.presence.shape[0]
   chunk = min(_CHUNK, count)
-  pictures = []
+  parts = []
   for start in range(0, count, chunk):
     rows = np.minimum(np.arange(start, start + chunk), count - 1)
     part = jax.tree.map(lambda a, rows=rows: np.asarray(a)[rows], scenes)
-    pictures.append(image.as_bytes(image.render(part, look, *size)))
-  return np.concatenate(jax.device_get(pictures))[:count]
+    parts.append(image.as_bytes(image.render(part, look, *size)))
+  return np.concatenate(jax.device_get(parts))[:count]
 
 
 def compare(
@@ -115,18 +98,18 @@ def compare(
   except ValueError as e:
     raise errors.UserError(str(e)) from e
   folder = root / 'images' / split
-  real = np.stack([read_picture(folder / name, size) for name in names])
+  real = _read_pictures([folder / name for name in names], size)
   train = sorted((root / 'images' / 'train').glob('*.png'))
   if not train:
     raise errors.UserError(
       f'{root}/images/train holds no PNG; its median picture is compared too.'
     )
-  median = np.median([read_picture(p, size) for p in train], axis=0)
+  median = np.median(_read_pictures(train, size), axis=0)
   rendered = render_all(scenes, size, constants.Look())
   mask = object_mask(real, median)
 
-  def mean(pictures):
-    apart = np.abs(real.astype(np.float64) - pictures)
+  def mean(others):
+    apart = np.abs(real.astype(np.float64) - others)
     return float(np.mean(apart)), float(np.mean(apart[mask]))
 
   return Comparison(

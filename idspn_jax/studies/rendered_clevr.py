@@ -14,7 +14,7 @@ from idspn_jax import errors
 from idspn_jax.render import constants
 from idspn_jax.render import image
 from idspn_jax.render import jobs
-from idspn_jax.render import picture_cache
+from idspn_jax.render import rendered_pictures
 from idspn_jax.render import sample_scenes
 from idspn_jax.render import scene_files
 from idspn_jax.runs import files
@@ -32,14 +32,11 @@ def write_picture(path: str, picture: np.ndarray) -> None:
     picture: `(height, width, 3)`, uint8.
 
   Raises:
-    UserError: if it cannot be written or PIL is not installed.
+    UserError: if it cannot be written.
   """
-  try:
-    import PIL.Image
-  except ImportError as e:
-    raise errors.UserError(
-      'Writing pictures needs pillow: pip install pillow.'
-    ) from e
+  # Here, because importing it takes a while.
+  import PIL.Image
+
   with files.replacing(path, 'wb') as f:
     PIL.Image.fromarray(picture).save(f, format='PNG')
 
@@ -56,7 +53,7 @@ def _scenes(description, first):
 
 
 def _write_chunk(
-  folder: str, job: tuple[picture_cache.Description, int]
+  folder: str, job: tuple[rendered_pictures.Description, int]
 ) -> int:
   """Renders the pictures of a chunk that do not exist; counts all of them."""
   description, first = job
@@ -106,7 +103,7 @@ def _check_settings(root, descriptions):
   """Refuses to mix pictures of different settings in one directory."""
   path = root / 'rendering.json'
   wanted = {
-    'version': picture_cache.VERSION,
+    'version': rendered_pictures.VERSION,
     'splits': [dataclasses.asdict(d) for d in descriptions],
   }
   found = files.read_mapping(
@@ -127,7 +124,7 @@ def _check_settings(root, descriptions):
 
 def write_tree(
   directory: str,
-  descriptions: list[picture_cache.Description],
+  descriptions: list[rendered_pictures.Description],
   processes: int = 1,
 ) -> pathlib.Path:
   """Writes pictures, scene files and the questions files that TFDS wants.
@@ -152,7 +149,7 @@ def write_tree(
       'There is nothing to render; set --num_train, --num_val or --num_test.'
     )
   _check_settings(root, descriptions)
-  for split in picture_cache.SPLITS:
+  for split in rendered_pictures.SPLITS:
     files.make_directory(str(root / 'images' / split), '--out')
     _write_json(
       root / 'questions' / f'CLEVR_{split}_questions.json',

@@ -1,12 +1,16 @@
 """Tables of results as data: cells, the paper's values beside measured ones."""
 
+import abc
 from collections.abc import Callable, Sequence
 import fnmatch
+import os
 from typing import Any, NamedTuple
 
 import ml_collections
 
 from idspn_jax import errors
+from idspn_jax.runs import files
+from idspn_jax.runs import provenance
 
 
 class Cell(NamedTuple):
@@ -132,3 +136,36 @@ def run_entry(seed: int, result: dict[str, Any]) -> dict[str, Any]:
     if key in result or _FORMER_NAMES.get(key) in result:
       entry[key] = result.get(key, result.get(_FORMER_NAMES.get(key)))
   return entry
+
+
+class Report(abc.ABC):
+  """A table that grows cell by cell, saved after each."""
+
+  def __init__(self, table: int, cells: Sequence[Cell], directory: str):
+    """Starts an empty table.
+
+    Args:
+      table: its number.
+      cells: its cells.
+      directory: where to save it; created.
+
+    Raises:
+      UserError: if the directory cannot be written to.
+    """
+    files.make_directory(directory, '--output')
+    self._table = table
+    self._cells = cells
+    self._directory = directory
+    self._entries: list[dict[str, Any]] = []
+    stem = os.path.join(directory, f'table{table}')
+    self.files = [f'{stem}.md', f'{stem}.json']
+
+  def _append(self, entry: dict[str, Any]) -> None:
+    self._entries.append(entry)
+    files.write_atomically(self.files[0], self.text() + '\n')
+    content = {'table': self._table, 'cells': self._entries}
+    files.write_json(self.files[1], {**content, **provenance.provenance()})
+
+  @abc.abstractmethod
+  def text(self) -> str:
+    """The table so far, with a caption."""

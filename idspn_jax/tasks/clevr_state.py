@@ -71,6 +71,13 @@ class ClevrState(autoencoding.SetAutoencoding):
       clevr_features.COORDINATE_SCALE / config.data.coordinate_unit
     )
     self._scale = scale.reshape(1, 1, -1)
+    # Losses are of coordinates in their configured unit.
+    self.set_loss = self._scaled(self.set_loss)
+
+  def _scaled(self, loss):
+    return lambda prediction, target: loss(
+      prediction * self._scale, target * self._scale
+    )
 
   def prepare(self, batch, key):
     """See `Task.prepare`: samples the scenes if the data holds none."""
@@ -83,34 +90,12 @@ class ClevrState(autoencoding.SetAutoencoding):
     decoded = super().decode(variables, sets * self._scale, key, **options)
     return decoded._replace(set=decoded.set / self._scale)
 
-  def loss(self, params, model_state, batch, key, *, iterations=None):
-    """See `Task.loss`; coordinates in their configured unit."""
-    variables = task.join_variables(params, model_state)
-    decoded = self.decode(
-      variables,
-      batch['input'],
-      key,
-      iterations=iterations,
-      fallbacks=batch.get('fallbacks'),
-    )
-    loss = self.set_loss(
-      decoded.set * self._scale, batch['input'] * self._scale
-    )
-    scalars = autoencoding.inner_scalars(decoded)
-    return jnp.mean(loss), task.LossOutput(model_state, scalars)
-
   def evaluate(self, variables, batch, key, **decode_options):
     """See `Task.evaluate`: the loss, and the features for `summarize`."""
     target = batch['input']
     predicted = self.decode(variables, target, key, **decode_options).set
-    loss = model.LOSSES['hungarian'](
-      predicted * self._scale, target * self._scale
-    )
-    return {
-      'loss': loss,
-      'prediction': predicted,
-      'target': target,
-    }
+    loss = self._scaled(model.LOSSES['hungarian'])(predicted, target)
+    return {'loss': loss, 'prediction': predicted, 'target': target}
 
   def summarize(self, metrics):
     """See `Task.summarize`: the mean loss, and `scene_scores.scene_scores`."""

@@ -12,7 +12,7 @@ from idspn_jax import errors
 from idspn_jax.data import clevr_scenes
 from idspn_jax.figures import renders
 from idspn_jax.render import image
-from idspn_jax.render import picture_cache
+from idspn_jax.render import rendered_pictures
 from idspn_jax.studies import render_errors
 from idspn_jax.studies import rendered_clevr
 
@@ -34,7 +34,7 @@ def rendered(monkeypatch):
 
 def descriptions(seed=0):
   return [
-    picture_cache.Description(split, count, 48, 32, seed, 3, 4)
+    rendered_pictures.Description(split, count, 48, 32, seed, 3, 4)
     for split, count in (('train', 12), ('val', 3), ('test', 2))
   ]
 

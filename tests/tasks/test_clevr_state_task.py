@@ -194,6 +194,13 @@ class TestUnits:
     )
 
 
+def test_trains_with_several_starts(config, tmp_path):
+  """Evaluated with one start, as `config.model.restarts` says."""
+  config.restarts_schedule = '1,2@0.5'
+  result = loop.train_and_evaluate(config, str(tmp_path), task=build)
+  assert result['step'] == 6 and np.isfinite(result['metrics']['loss'])
+
+
 def test_metrics_are_those_of_the_whole_data_set(config, monkeypatch):
   task = build(config).task
   scenes = sample(KEY, 6)

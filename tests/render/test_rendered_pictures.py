@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from idspn_jax.render import picture_cache
+from idspn_jax.render import rendered_pictures
 
 
 @pytest.fixture
@@ -23,16 +23,16 @@ def made(monkeypatch):
     )
     return pictures, features
 
-  monkeypatch.setattr(picture_cache.Description, 'render', render)
+  monkeypatch.setattr(rendered_pictures.Description, 'render', render)
   return calls
 
 
-DESCRIPTION = picture_cache.Description('train', 1203, 8, 8)
+DESCRIPTION = rendered_pictures.Description('train', 1203, 8, 8)
 
 
 class TestMake:
   def test_pictures_are_read_by_number(self, tmp_path, made):
-    found = picture_cache.make(tmp_path / 'train', DESCRIPTION)
+    found = rendered_pictures.make(tmp_path / 'train', DESCRIPTION)
     assert len(found) == 1203
     numbers = np.array([1202, 0, 500, 499])
     pictures, features = found[numbers]
@@ -43,19 +43,19 @@ class TestMake:
       _ = found[np.array([1203])]
 
   def test_only_what_is_missing_is_made_again(self, tmp_path, made):
-    picture_cache.make(tmp_path, DESCRIPTION)
+    rendered_pictures.make(tmp_path, DESCRIPTION)
     assert made == [0, 500, 1000]
     (tmp_path / 'features_00001.npy').unlink()
     with pytest.raises(ValueError, match='1 of its parts'):
-      picture_cache.PictureCache(tmp_path)
-    picture_cache.make(tmp_path, DESCRIPTION)
+      rendered_pictures.RenderedPictures(tmp_path)
+    rendered_pictures.make(tmp_path, DESCRIPTION)
     assert made == [0, 500, 1000, 500]
 
   def test_other_pictures_are_refused(self, tmp_path, made):
-    picture_cache.make(tmp_path, DESCRIPTION)
-    other = picture_cache.Description('train', 1203, 16, 8)
+    rendered_pictures.make(tmp_path, DESCRIPTION)
+    other = rendered_pictures.Description('train', 1203, 16, 8)
     with pytest.raises(ValueError, match='width is 8 there, not 16'):
-      picture_cache.make(tmp_path, other)
+      rendered_pictures.make(tmp_path, other)
 
   def test_no_part_is_half_written(self, tmp_path, made, monkeypatch):
     def fail(f, array):
@@ -64,13 +64,24 @@ class TestMake:
 
     monkeypatch.setattr(np, 'save', fail)
     with pytest.raises(OSError, match='disk full'):
-      picture_cache.make(tmp_path, DESCRIPTION)
+      rendered_pictures.make(tmp_path, DESCRIPTION)
     assert [p.name for p in tmp_path.iterdir()] == ['description.json']
+
+
+def test_damage_is_told(tmp_path, made):
+  rendered_pictures.make(tmp_path, DESCRIPTION)
+  part = tmp_path / 'pictures_00001.npy'
+  part.write_bytes(part.read_bytes()[:1000])
+  with pytest.raises(ValueError, match='pictures_00001.npy is damaged'):
+    rendered_pictures.RenderedPictures(tmp_path)
+  (tmp_path / 'description.json').write_text('{"version": 1, "split": "val"}')
+  with pytest.raises(ValueError, match='lacks settings .*count'):
+    rendered_pictures.RenderedPictures(tmp_path)
 
 
 def test_a_directory_without_pictures_is_told(tmp_path):
   with pytest.raises(ValueError, match='no pictures of this version'):
-    picture_cache.PictureCache(tmp_path)
+    rendered_pictures.RenderedPictures(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -84,4 +95,4 @@ def test_a_directory_without_pictures_is_told(tmp_path):
 )
 def test_impossible_descriptions_are_refused(arguments, message):
   with pytest.raises(ValueError, match=message):
-    picture_cache.Description(*arguments)
+    rendered_pictures.Description(*arguments)

@@ -111,6 +111,16 @@ def _write(path, array):
       temporary.unlink()
 
 
+def _map(path):
+  try:
+    return np.load(path, mmap_mode='r')
+  except (OSError, ValueError, EOFError) as e:
+    raise ValueError(
+      f'{path} is damaged ({e}); remove it, and the command that made it makes '
+      'it again.'
+    ) from e
+
+
 def _make_shard(directory: str, description: Description, number: int) -> int:
   first = number * SHARD
   count = min(SHARD, description.count - first)
@@ -153,7 +163,7 @@ def make(
   directory: str | os.PathLike[str],
   description: Description,
   processes: int = 1,
-) -> 'PictureCache':
+) -> 'RenderedPictures':
   """Renders a set of pictures to disk; goes on where it was interrupted.
 
   Args:
@@ -180,7 +190,7 @@ def make(
   if missing:
     make_shard = functools.partial(_make_shard, str(directory), description)
     jobs.run_all(make_shard, missing, processes, total, 'pictures')
-  return PictureCache(directory)
+  return RenderedPictures(directory)
 
 
 def _missing(directory, description):
@@ -192,7 +202,7 @@ def _missing(directory, description):
   ]
 
 
-class PictureCache:
+class RenderedPictures:
   """A set of pictures on disk, read by number."""
 
   def __init__(self, directory: str | os.PathLike[str]):
@@ -202,7 +212,7 @@ class PictureCache:
       directory: what `make` wrote.
 
     Raises:
-      ValueError: if it is not such a directory, or not complete.
+      ValueError: if it is not such a directory, damaged, or not complete.
     """
     directory = pathlib.Path(directory)
     found = _described(directory)
@@ -211,7 +221,13 @@ class PictureCache:
         f'{directory}: no pictures of this version; make them with '
         'python -m experiments.render_clevr --cache=….'
       )
-    self.description = Description(**found)
+    try:
+      self.description = Description(**found)
+    except TypeError as e:
+      raise ValueError(
+        f'{directory}/description.json lacks settings or has others ({e}); '
+        'remove the directory and render it again.'
+      ) from e
     missing = _missing(directory, self.description)
     if missing:
       raise ValueError(
@@ -220,8 +236,7 @@ class PictureCache:
       )
     shards = range(-(-self.description.count // SHARD))
     self._shards = [
-      [np.load(path, mmap_mode='r') for path in _shard_paths(directory, n)]
-      for n in shards
+      [_map(path) for path in _shard_paths(directory, n)] for n in shards
     ]
 
   def __len__(self) -> int:
