@@ -113,7 +113,7 @@ def _entry(
     ]
     here[str(count)] = cells_lib.summarize(found, 'loss')
   values = list(results.values())
-  minutes = [r['seconds_per_step'] * r['step'] / 60 for r in values]
+  minutes = [m for m in map(_minutes, values) if m is not None]
   config = values[0]['config']
   return {
     'cell': cell.name,
@@ -124,13 +124,22 @@ def _entry(
     'paper': {'mean': cell.mean, 'std': cell.std, 'seeds': cell.seeds},
     'here': here,
     'diverged': sum(bool(result['diverged']) for result in values),
-    'minutes_per_run': sum(minutes) / len(minutes),
+    'minutes_per_run': sum(minutes) / len(minutes) if minutes else None,
     'runs': [
       {**tables.run_entry(seed, r), 'losses': losses[seed]}
       for seed, r in results.items()
     ],
     'config': config,
   }
+
+
+def _minutes(result):
+  """Training time of one run; None if it ended before it was timed."""
+  seconds = result.get('seconds_per_step')
+  if seconds is None:
+    return None
+  # A step advances all seeds that train together.
+  return seconds * result['step'] / result.get('vectorized_seeds', 1) / 60
 
 
 def best_within(
@@ -209,10 +218,10 @@ def format_table(
       if (one['set_size'], one['set_dim'], one['model'])
       == (own['set_size'], own['set_dim'], own['model'])
     ]
-    runs = len(own['runs'])
+    runs, minutes = len(own['runs']), own['minutes_per_run']
     lines.append(
       [*line, *spreads, _best_text(same), str(runs)]
-      + [str(own['diverged']), f'{own["minutes_per_run"]:.1f}']
+      + [str(own['diverged']), '–' if minutes is None else f'{minutes:.1f}']
     )
   return tables.markdown(lines)
 

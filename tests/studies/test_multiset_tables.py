@@ -158,6 +158,41 @@ def test_the_papers_losses_of_a_run(arguments, expected):
   assert multiset_paper.paper_losses({'task': 'own_sets'}) == {}
 
 
+def test_a_cell_that_diverged_at_once(tmp_path):
+  """Nothing was timed, and there is no loss."""
+  (cell,) = tables.select(read_cells(5), ['4x4/10/dspn'])
+  report = multiset_tables.Report(5, [cell], str(tmp_path), starts=[1, 4])
+  result = {
+    'step': 3,
+    'diverged': True,
+    'metrics': {},
+    'seconds_per_step': None,
+    'config': cell.config(0).to_dict(),
+  }
+  report.add(cell, {0: result}, str(tmp_path))
+  *_, line = report.text().splitlines()
+  assert [t.strip() for t in line.strip('|').split('|')][4:] == [
+    *('–', '–', '1', '1', '–')
+  ]
+  assert len(report.save_figures()) == 3
+
+
+def test_time_of_seeds_that_train_together(tmp_path):
+  (cell,) = tables.select(read_cells(5), ['4x4/10/dspn'])
+  report = multiset_tables.Report(5, [cell], str(tmp_path), starts=[1])
+  result = {
+    'step': 60,
+    'diverged': False,
+    'metrics': {'loss': 1e-3},
+    'seconds_per_step': 6.0,
+    'vectorized_seeds': 2,
+    'config': cell.config(0).to_dict(),
+  }
+  report.add(cell, {0: result, 1: result}, str(tmp_path))
+  (found,) = json.loads((tmp_path / 'table5.json').read_text())['cells']
+  assert found['minutes_per_run'] == 3.0
+
+
 class TestFigures:
   def losses(self):
     return [
