@@ -24,6 +24,7 @@ _HOMES = {
   'FSPool': 'idspn_jax.modules.set_encoders',
   'GMRES': 'idspn_jax.solvers.gradients',
   'GradientDescent': 'idspn_jax.solvers.inner_step',
+  'ImageEncoder': 'idspn_jax.modules.image_encoder',
   'Inputs': 'idspn_jax.solvers.energy',
   'JacobianFree': 'idspn_jax.solvers.gradients',
   'LossOutput': 'idspn_jax.tasks.task',
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
   )
   from idspn_jax.metrics.scene_scores import scene_scores as scene_scores
   from idspn_jax.modules.autoencoder import SetAutoencoder as SetAutoencoder
+  from idspn_jax.modules.image_encoder import ImageEncoder as ImageEncoder
   from idspn_jax.modules.set_decoder import SetDecoder as SetDecoder
   from idspn_jax.modules.set_encoders import FSPool as FSPool
   from idspn_jax.modules.set_encoders import SetEncoder as SetEncoder

@@ -123,7 +123,7 @@ class SetEncoder(nn.Module):
       x = pairs.all_pairs(x)
       mask = None if mask is None else pairs.pair_mask(mask)
     init = self.linear_init
-    dtype = _compute_dtype(self.dtype)
+    dtype = option_checks.float_type('dtype', self.dtype)
     # As one matrix: XLA then forms the weights' gradients without copies.
     shape, wide = x.shape, jnp.promote_types(x.dtype, jnp.float32)
     x = x.reshape(-1, shape[-1])
@@ -142,21 +142,6 @@ class SetEncoder(nn.Module):
       'max': pooling.max_pool,
     }[self.pool]
     return pool(x, mask)
-
-
-def _compute_dtype(dtype):
-  if dtype is None:
-    return None
-  try:
-    dtype = jnp.dtype(dtype)
-  except TypeError:
-    pass
-  else:
-    if jnp.issubdtype(dtype, jnp.floating):
-      return dtype
-  raise ValueError(
-    f'dtype must be a floating-point type such as bfloat16; got {dtype!r}.'
-  )
 
 
 def encode_with(encoder: nn.Module):

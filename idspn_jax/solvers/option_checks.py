@@ -8,6 +8,7 @@ import operator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -114,3 +115,28 @@ def fraction(name: str, value: Any, *, with_zero: bool) -> float:
   if not (0 < plain < 1 or (with_zero and plain == 0)):
     _refuse(name, wanted, value)
   return plain
+
+
+def float_type(name: str, value: Any) -> np.dtype | None:
+  """Checks an option that is the type to compute in.
+
+  Args:
+    name: the option, for the message.
+    value: a floating-point type or its name, or None.
+
+  Returns:
+    The dtype, or None.
+
+  Raises:
+    ValueError: if it is no floating-point type.
+  """
+  if value is None:
+    return None
+  try:
+    dtype = jnp.dtype(value)
+  except TypeError:
+    pass
+  else:
+    if jnp.issubdtype(dtype, jnp.floating):
+      return dtype
+  _refuse(name, 'be a floating-point type such as bfloat16', value)
