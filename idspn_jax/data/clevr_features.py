@@ -101,6 +101,20 @@ def encode(objects: Objects) -> np.ndarray:
   return np.where(mask[..., None], features, np.float32(0))
 
 
+def unit_scale(unit: float) -> np.ndarray:
+  """What features are multiplied by so that coordinates count in a unit.
+
+  Args:
+    unit: what counts as 1, in scene units; 3 leaves features as they are.
+
+  Returns:
+    `(1, 1, 19)`, float32.
+  """
+  scale = np.ones(NUM_FEATURES, np.float32)
+  scale[COORDINATES] = COORDINATE_SCALE / unit
+  return scale.reshape(1, 1, -1)
+
+
 def decode(features: np.ndarray) -> Objects:
   """Turns true or predicted features into objects; the inverse of `encode`.
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from idspn_jax.modules import batch_norm
+from idspn_jax.modules import convolution
 from idspn_jax.modules import linear
 from idspn_jax.modules import resnet
 from idspn_jax.solvers import option_checks
@@ -29,6 +30,7 @@ class ImageEncoder(nn.Module):
     stem: see `ResNet`.
     image_size: height and width of the pictures.
     blocks: see `ResNet`.
+    convolution: see `ResNet`.
     dtype: type that the convolutions compute in, for example `jnp.bfloat16`;
       None for that of the input and the parameters. Parameters and running
       averages stay float32.
@@ -40,6 +42,7 @@ class ImageEncoder(nn.Module):
   stem: str = 'imagenet'
   image_size: int = 128
   blocks: Sequence[int] = (2, 2, 2, 2)
+  convolution: str | None = None
   dtype: Any = None
   axis_name: str | None = None
 
@@ -103,6 +106,7 @@ class ImageEncoder(nn.Module):
       self.width,
       self.stem,
       self.blocks,
+      self.convolution,
       self.dtype,
       self.axis_name,
       name='trunk',
@@ -112,11 +116,11 @@ class ImageEncoder(nn.Module):
     )
     x = norm(x, train)
     uniform = linear.torch_uniform(_PATCH**2 * x.shape[-1])
-    x = nn.Conv(
+    x = convolution.Conv2d(
       channels,
-      (_PATCH, _PATCH),
-      strides=_PATCH,
-      padding='VALID',
+      _PATCH,
+      _PATCH,
+      method=self.convolution,
       dtype=self.dtype,
       kernel_init=uniform,
       bias_init=uniform,

@@ -1,12 +1,14 @@
 """Pictures of CLEVR scenes and their objects as the data of a task.
 
-Batches hold `image`, `(B, H, W, 3)` uint8 (see `pictures.to_floats`), and
-`target`, `(B, N, 19)` float32 (see `clevr_features`). As in the paper, models
-are scored on the archive's `val` split: the task's split 'test'.
+They are rendered, or read from the archive. Batches hold `image`,
+`(B, H, W, 3)` uint8 (see `pictures.to_floats`), and `target`, `(B, N, 19)`
+float32 (see `clevr_features`). As in the paper, models are scored on the
+archive's `val` split: the task's split 'test'.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
+import functools
 import itertools
 import os
 from typing import NamedTuple
@@ -20,25 +22,43 @@ from idspn_jax.data import batch_rows
 from idspn_jax.data import clevr_tfds
 from idspn_jax.data import clevr_tree
 from idspn_jax.data import picture_cache
+from idspn_jax.data import picture_selection
+from idspn_jax.render import rendered_pictures
+from idspn_jax.render import sample_scenes
 from idspn_jax.tasks import data as data_lib
 
-SOURCES = ('tfds', 'tree')
-# A task's split, as TFDS and as the archive call it.
+SOURCES = ('rendered', 'tfds', 'tree')
+# A task's split, as every source calls it.
 _SPLITS = {
-  'train': {'tfds': 'train', 'tree': 'train'},
-  'test': {'tfds': 'validation', 'tree': 'val'},
+  'train': {'rendered': 'train', 'tfds': 'train', 'tree': 'train'},
+  'test': {'rendered': 'val', 'tfds': 'validation', 'tree': 'val'},
 }
+# Most objects of an official scene.
+_MOST_OBJECTS = 10
+# Pictures that take no more memory are held in it.
+_HELD_BYTES = 2**30
 
 
 def default_config() -> ml_collections.ConfigDict:
   """The part `data` of a config of CLEVR pictures."""
   return ml_collections.ConfigDict(
     {
-      # 'tfds' (see experiments.prepare_clevr) or 'tree', an unpacked archive.
+      # 'rendered' by this library, 'tfds' (see experiments.prepare_clevr) or
+      # 'tree', an unpacked archive.
       'source': 'tfds',
       'data_dir': '',
       'image_size': 128,
+      # Rows of a set; 'rendered' draws min_objects to max_objects per scene.
+      'min_objects': 3,
       'max_objects': 10,
+      # 'tfds' and 'tree': leave scenes of other numbers of objects out; by
+      # default scenes of more are refused.
+      'leave_out': False,
+      # 'rendered': how many pictures, 0 to render new ones for every training
+      # step, and what determines their scenes (the same for all seeds).
+      'num_train': 70_000,
+      'num_test': 15_000,
+      'scene_seed': 0,
       # Whether to resize all pictures once, into cache_dir; '' puts it beside
       # the data.
       'cache': True,
@@ -50,12 +70,41 @@ def default_config() -> ml_collections.ConfigDict:
   )
 
 
-def _check(config):
+def check(config: ml_collections.ConfigDict) -> None:
+  """Refuses impossible settings.
+
+  Args:
+    config: the part `data` of a config, see `default_config`.
+
+  Raises:
+    UserError: naming the setting, its value and the remedy.
+  """
   checks.choice(config.source, 'config.data.source', SOURCES)
-  for name, least in (('image_size', 1), ('max_objects', 1), ('workers', 0)):
+  for name, least in (
+    ('image_size', 1),
+    ('min_objects', 0),
+    ('max_objects', 1),
+    ('workers', 0),
+    ('num_train', 0),
+    ('num_test', 1),
+    ('scene_seed', 0),
+  ):
     checks.integer(config[name], f'config.data.{name}', least=least)
   checks.boolean(config.cache, 'config.data.cache')
-  if not config.data_dir and not (config.cache and config.cache_dir):
+  checks.boolean(config.leave_out, 'config.data.leave_out')
+  if config.min_objects > config.max_objects:
+    raise errors.UserError(
+      f'config.data.min_objects is {config.min_objects}, above max_objects, '
+      f'{config.max_objects}.'
+    )
+  if config.source == 'rendered':
+    try:
+      sample_scenes.check_num_objects((config.min_objects, config.max_objects))
+    except ValueError as e:
+      raise errors.UserError(
+        f'config.data.min_objects and max_objects: {e}'
+      ) from e
+  elif not config.data_dir and not (config.cache and config.cache_dir):
     raise errors.UserError(
       'Say where CLEVR is: --config.data.data_dir=DIR, with '
       '--config.data.source=tfds (after '
@@ -65,9 +114,11 @@ def _check(config):
 
 
 def cache_folder(config: ml_collections.ConfigDict) -> str:
-  """Where the resized pictures of a `data` config are kept."""
+  """Where the resized or rendered pictures of a `data` config are kept."""
   if config.cache_dir:
     return config.cache_dir
+  if config.source == 'rendered':
+    return os.path.join('runs', 'rendered_clevr')
   name = f'pictures_{config.source}_{config.image_size}'
   return os.path.join(config.data_dir, name)
 
@@ -77,7 +128,8 @@ def open_split(
 ) -> picture_cache.Pictures:
   """Opens the pictures of a split; makes the cache if it is to be used.
 
-  A finished cache in `cache_dir` needs no `data_dir`.
+  A finished cache in `cache_dir` needs no `data_dir`. Rendered pictures are
+  always kept.
 
   Args:
     config: the part `data` of a config, see `default_config`.
@@ -87,20 +139,87 @@ def open_split(
     UserError: if a setting, a file or the cache does not fit, or a package is
       missing.
   """
-  _check(config)
+  check(config)
   checks.choice(split, 'split', _SPLITS)
+  if config.source == 'rendered':
+    found = _open_rendered(config, split)
+  elif config.cache:
+    found = _open_cache(config, split)
+  else:
+    found = _open_source(config, split)
+  if config.source != 'rendered' and not config.leave_out:
+    return found
+  chosen = (config.min_objects, config.max_objects)
+  return picture_selection.SelectedPictures(found, chosen, config.max_objects)
+
+
+def open_other(
+  config: ml_collections.ConfigDict, tree: str
+) -> picture_cache.Pictures:
+  """Opens the `val` pictures of another unpacked archive, to be scored.
+
+  Args:
+    config: the part `data` of a config, for `image_size`, numbers of objects
+      and `leave_out`.
+    tree: see `clevr_tree.find_tree`.
+
+  Raises:
+    UserError: if a file is missing or wrong, or a scene has too many objects
+      and `leave_out` is not set; names the remedy.
+  """
+  source = clevr_tree.TreePictures(tree, 'val', _rows(config))
+  if config.leave_out:
+    chosen = (config.min_objects, config.max_objects)
+    source = picture_selection.SelectedPictures(
+      source, chosen, config.max_objects
+    )
+  bytes_in_all = len(source) * 3 * config.image_size**2
+  if bytes_in_all > _HELD_BYTES:
+    return source
+  return picture_selection.HeldPictures(source, config.image_size)
+
+
+def _rows(config):
+  """Rows to read: all objects of scenes that are left out later."""
+  if config.leave_out:
+    return max(config.max_objects, _MOST_OBJECTS)
+  return config.max_objects
+
+
+def _open_rendered(config, split):
+  own = _SPLITS[split]['rendered']
+  count = config[f'num_{split}']
+  size, objects = config.image_size, (config.min_objects, config.max_objects)
+  description = rendered_pictures.Description(
+    own, count, size, size, config.scene_seed, *objects
+  )
+  folder = os.path.join(
+    cache_folder(config),
+    f'{own}_{count}_of_{objects[0]}-{objects[1]}_at_{size}'
+    f'_seed{config.scene_seed}',
+  )
+  try:
+    return rendered_pictures.make(folder, description, max(config.workers, 1))
+  except ValueError as e:
+    raise errors.UserError(str(e)) from e
+  except OSError as e:
+    raise errors.UserError(
+      f'{folder}: cannot be written ({e.strerror}); choose another place: '
+      '--config.data.cache_dir=DIR.'
+    ) from e
+
+
+def _open_source(config, split):
+  kind = {
+    'tfds': clevr_tfds.TfdsPictures,
+    'tree': clevr_tree.TreePictures,
+  }[config.source]
+  return kind(config.data_dir, _SPLITS[split][config.source], _rows(config))
+
+
+def _open_cache(config, split):
   own = _SPLITS[split][config.source]
   room = {'tfds': clevr_tfds, 'tree': clevr_tree}[config.source]
-
-  def open_source():
-    kind = {
-      'tfds': clevr_tfds.TfdsPictures,
-      'tree': clevr_tree.TreePictures,
-    }[config.source]
-    return kind(config.data_dir, own, config.max_objects)
-
-  if not config.cache:
-    return open_source()
   identity = room.identity(config.data_dir, own) if config.data_dir else None
   folder = cache_folder(config)
   if not picture_cache.exists(folder, split):
@@ -110,7 +229,7 @@ def open_split(
         '--config.data.data_dir=DIR to make it.'
       )
     picture_cache.write(
-      open_source(),
+      _open_source(config, split),
       folder,
       split,
       config.image_size,
@@ -118,8 +237,52 @@ def open_split(
       threads=max(config.workers, 1),
     )
   return picture_cache.CachedPictures(
-    folder, split, config.image_size, config.max_objects, identity
+    folder, split, config.image_size, _rows(config), identity
   )
+
+
+class _Splits(Mapping):
+  """Splits that are opened when they are first needed."""
+
+  def __init__(self, openers):
+    self._openers = openers
+    self._opened = {}
+
+  def __getitem__(self, split):
+    if split not in self._opened:
+      self._opened[split] = self._openers[split]()
+    return self._opened[split]
+
+  def __iter__(self):
+    return iter(self._openers)
+
+  def __len__(self):
+    return len(self._openers)
+
+  def __contains__(self, split):
+    return split in self._openers
+
+
+def open_splits(
+  config: ml_collections.ConfigDict, other: str = ''
+) -> Mapping[str, picture_cache.Pictures]:
+  """The pictures of both splits; opened, and made, when they are needed.
+
+  Args:
+    config: the part `data` of a config, see `default_config`.
+    other: an unpacked archive to test on instead; '' for none.
+
+  Returns:
+    'test', and 'train' unless training pictures are rendered anew.
+  """
+  openers = {
+    split: functools.partial(open_split, config, split) for split in _SPLITS
+  }
+  if config.source == 'rendered' and not config.num_train:
+    del openers['train']
+  if other:
+    openers['test'] = functools.partial(open_other, config, other)
+  return _Splits(openers)
 
 
 def load_rows(
@@ -172,7 +335,8 @@ class TrainingBatches(NamedTuple):
       first_step: where to begin.
       workers: processes that load; 0 for this one.
     """
-    if isinstance(self.source, clevr_tfds.TfdsPictures):
+    origin = getattr(self.source, 'source', self.source)
+    if isinstance(origin, clevr_tfds.TfdsPictures):
       with clevr_tfds.loaded_in_workers(self, first_step, workers) as batches:
         yield batches
     else:
@@ -195,20 +359,16 @@ class ClevrPictures(data_lib.Data):
     Args:
       config: a whole configuration.
       seed: of the order of the training batches.
-      sources: pictures by split, from `open_split`.
+      sources: pictures by split, from `open_split`; without 'train', training
+        batches are bare rows, to be filled on the device.
       process: index of this process, which gets its share of every batch.
       processes: how many there are.
 
     Raises:
-      UserError: if there are fewer pictures than a batch has rows, or a batch
-        does not divide among the processes.
+      UserError: if a batch does not divide among the processes.
     """
     self.sources = sources
     self._config = config
-    if 'train' in sources:
-      data_lib.check_batch_size(
-        config.batch_size, len(sources['train']), 'lower --config.batch_size'
-      )
     if config.batch_size % processes:
       raise errors.UserError(
         f'batch_size {config.batch_size} does not divide among {processes} '
@@ -217,7 +377,23 @@ class ClevrPictures(data_lib.Data):
     self._process, self._processes, self._seed = process, processes, seed
 
   def train(self, first_step):
-    """See `Data.train`; rows of this process only."""
+    """See `Data.train`; rows of this process only.
+
+    Raises:
+      UserError: if there are fewer pictures than a batch has rows, or the
+        pictures cannot be opened.
+    """
+    # Both splits, so that faults are found before training starts.
+    for source in self.sources.values():
+      len(source)
+    if 'train' not in self.sources:
+      rows = {'row': np.arange(self._config.batch_size // self._processes)}
+      return contextlib.nullcontext(itertools.repeat(rows))
+    data_lib.check_batch_size(
+      self._config.batch_size,
+      len(self.sources['train']),
+      'lower --config.batch_size',
+    )
     batches = TrainingBatches(
       self.sources['train'],
       self._config.data.image_size,

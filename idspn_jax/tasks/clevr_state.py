@@ -66,11 +66,7 @@ class ClevrState(autoencoding.SetAutoencoding):
     shape = (config.data.max_objects, clevr_features.NUM_FEATURES)
     super().__init__(config, *shape)
     self._sample = sample
-    scale = np.ones(clevr_features.NUM_FEATURES, np.float32)
-    scale[clevr_features.COORDINATES] = (
-      clevr_features.COORDINATE_SCALE / config.data.coordinate_unit
-    )
-    self._scale = scale.reshape(1, 1, -1)
+    self._scale = clevr_features.unit_scale(config.data.coordinate_unit)
     # Losses are of coordinates in their configured unit.
     self.set_loss = self._scaled(self.set_loss)
 

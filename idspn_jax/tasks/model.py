@@ -1,8 +1,7 @@
-"""Builds set autoencoders and losses from the `model` part of a config."""
+"""Builds decoders, autoencoders and losses from the `model` part of a config."""
 
 from collections.abc import Callable
 import dataclasses
-import functools
 
 import jax.numpy as jnp
 import ml_collections
@@ -153,13 +152,13 @@ def axis_name_of(config: ml_collections.ConfigDict) -> str | None:
   return BATCH_AXIS if config.parallel == 'pmap' else None
 
 
-def build_autoencoder(
+def build_decoder(
   config: ml_collections.ConfigDict,
   set_size: int,
   set_dim: int,
   axis_name: str | None = None,
-) -> autoencoder.SetAutoencoder:
-  """Builds the autoencoder that a config describes.
+) -> set_decoder.SetDecoder:
+  """Builds the decoder that a config describes.
 
   Args:
     config: like `default_config()`.
@@ -190,15 +189,8 @@ def build_autoencoder(
     raise
   except ValueError as e:
     raise errors.UserError(f'config.model: {e}') from e
-  encoder = functools.partial(
-    set_encoders.SetEncoder,
-    config.hidden_dim,
-    config.latent_dim,
-    linear_init=config.linear_init,
-    dtype=DTYPES[config.dtype],
-  )
-  decoder = set_decoder.SetDecoder(
-    encoder(pool=config.pool),
+  return set_decoder.SetDecoder(
+    _encoder(config, config.pool),
     set_size,
     set_dim,
     iterations=config.iterations,
@@ -215,8 +207,28 @@ def build_autoencoder(
     ),
     axis_name=axis_name,
   )
+
+
+def _encoder(config, pool):
+  return set_encoders.SetEncoder(
+    config.hidden_dim,
+    config.latent_dim,
+    pool=pool,
+    linear_init=config.linear_init,
+    dtype=DTYPES[config.dtype],
+  )
+
+
+def build_autoencoder(
+  config: ml_collections.ConfigDict,
+  set_size: int,
+  set_dim: int,
+  axis_name: str | None = None,
+) -> autoencoder.SetAutoencoder:
+  """Builds the autoencoder that a config describes; see `build_decoder`."""
+  decoder = build_decoder(config, set_size, set_dim, axis_name)
   input_pool = 'fs_autodiff' if config.pool == 'fs_autodiff' else 'fs'
-  return autoencoder.SetAutoencoder(encoder(pool=input_pool), decoder)
+  return autoencoder.SetAutoencoder(_encoder(config, input_pool), decoder)
 
 
 def build_restarts(

@@ -8,7 +8,9 @@ import ml_collections
 from idspn_jax import checks
 from idspn_jax import errors
 from idspn_jax.tasks import class_numbering
+from idspn_jax.tasks import clevr
 from idspn_jax.tasks import clevr_state
+from idspn_jax.tasks import image_models
 from idspn_jax.tasks import model
 from idspn_jax.tasks import own_sets
 from idspn_jax.tasks import random_multisets
@@ -16,10 +18,13 @@ from idspn_jax.tasks import task as task_lib
 
 _OWN: dict[str, task_lib.Builder] = {
   'class_numbering': class_numbering.build,
+  'clevr': clevr.build,
   'clevr_state': clevr_state.build,
   'own_sets': own_sets.build,
   'random_multisets': random_multisets.build,
 }
+# Those whose models read images.
+_FROM_IMAGES = ('clevr',)
 _REGISTERED: dict[str, task_lib.Builder] = {}
 
 
@@ -62,7 +67,8 @@ def defaults(name: str) -> dict[str, Any]:
   """
   if name not in _OWN:
     return {}
-  return {'model': model.default_config().to_dict()}
+  room = image_models if name in _FROM_IMAGES else model
+  return {'model': room.default_config().to_dict()}
 
 
 def build(

@@ -1,0 +1,123 @@
+"""CLEVR: from a picture to the set of its objects (Section 4.3)."""
+
+from collections.abc import Mapping
+import functools
+import os
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from idspn_jax import checks
+from idspn_jax.data import clevr_features
+from idspn_jax.metrics import scene_scores
+from idspn_jax.render import batches as rendered_batches
+from idspn_jax.tasks import clevr_pictures
+from idspn_jax.tasks import clevr_predictions
+from idspn_jax.tasks import data as data_lib
+from idspn_jax.tasks import images
+from idspn_jax.tasks import task
+
+EXAMPLES = 4
+# Of the confidence intervals.
+_RESAMPLES = 200
+
+
+class Clevr(images.ImagesToSets):
+  """Predicts the objects of CLEVR pictures."""
+
+  headline = scene_scores.HEADLINE
+
+  def __init__(self, config: ml_collections.ConfigDict):
+    """Builds the model.
+
+    Args:
+      config: the configuration.
+
+    Raises:
+      UserError: if a value is impossible.
+    """
+    data = config.data
+    checks.number(
+      data.coordinate_unit, 'config.data.coordinate_unit', positive=True
+    )
+    super().__init__(
+      config,
+      data.image_size,
+      data.max_objects,
+      clevr_features.NUM_FEATURES,
+      clevr_features.unit_scale(data.coordinate_unit),
+    )
+
+  def prepare(self, batch, key):
+    """See `Task.prepare`: renders the pictures if the data holds none."""
+    render_key, augment_key = jax.random.split(key)
+    if 'image' not in batch:
+      data = self.config.data
+      image, target = rendered_batches.batch(
+        render_key,
+        batch['row'].shape[0],
+        (data.image_size, data.image_size),
+        num_objects=(data.min_objects, data.max_objects),
+      )
+      # Objects come first.
+      batch = {'image': image, 'target': target[:, : data.max_objects]}
+    return super().prepare(batch, augment_key)
+
+  def summarize(self, metrics):
+    """See `Task.summarize`: the mean loss, and `scene_scores.scene_scores`."""
+    scores = scene_scores.scene_scores(
+      metrics['prediction'], metrics['target'], _RESAMPLES
+    )
+    loss, count = metrics['loss'], len(metrics['loss'])
+    return {'loss': float(np.mean(loss)), **scores, 'images': float(count)}
+
+
+class ClevrData(clevr_pictures.ClevrPictures):
+  """CLEVR pictures of one seed, and what predictions say of objects."""
+
+  def to_units(self, predictions):
+    """See `Data.to_units` and `clevr_predictions.to_units`."""
+    return clevr_predictions.to_units(predictions)
+
+  def to_json(self, predictions):
+    """See `Data.to_json`; objects as in a scene file."""
+    return clevr_predictions.to_json(predictions)
+
+
+def build(
+  config: ml_collections.ConfigDict,
+  record: Mapping[str, Any] | None = None,
+  data_path: str | None = None,
+) -> task.Experiment:
+  """Builds the experiment; see `task.Builder`.
+
+  Args:
+    config: the configuration.
+    record: unused; caches know what they were made from.
+    data_path: an unpacked archive on whose `val` pictures to test, instead of
+      `config.data.path`.
+
+  Raises:
+    UserError: if a value is impossible.
+  """
+  del record
+  clevr_pictures.check(config.data)
+  data = config.data
+  if data.source == 'rendered' and data.num_train:
+    data_lib.check_batch_size(
+      config.batch_size,
+      data.num_train,
+      'lower --config.batch_size or raise --config.data.num_train',
+    )
+  built = Clevr(config)
+  path = data_path or config.data.path
+  sources = clevr_pictures.open_splits(config.data, path)
+
+  @functools.cache
+  def of_seed(seed):
+    return ClevrData(config, seed, sources)
+
+  other = os.fspath(data_path) if data_path else None
+  return task.Experiment(built, of_seed, other_file=other)
