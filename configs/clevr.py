@@ -25,7 +25,7 @@ import ml_collections
 
 from idspn_jax import checks
 from idspn_jax.runs import config as config_lib
-from idspn_jax.tasks import clevr_pictures
+from idspn_jax.tasks import clevr_sources
 from idspn_jax.tasks import image_models
 from idspn_jax.tasks import images
 
@@ -57,12 +57,12 @@ def get_config(arguments: str = '') -> ml_collections.ConfigDict:
   )
   checks.choice(given['model'], 'model', MODELS)
   checks.choice(given['setting'], 'setting', SETTINGS)
-  checks.choice(given['data'], 'data', clevr_pictures.SOURCES)
+  checks.choice(given['data'], 'data', clevr_sources.SOURCES)
   reduced = given['setting'] == 'reduced'
   config = config_lib.default_config()
   config.task = 'clevr'
   config.seed = given['seed']
-  config.data = clevr_pictures.default_config()
+  config.data = clevr_sources.default_config()
   config.data.source = given['data']
   config.data.image_size = given['size'] or (64 if reduced else 128)
   # Another unpacked CLEVR_v1.0 to test on; '' for the data's own pictures.

@@ -150,12 +150,12 @@ def _decoder_config():
 
 def _input(benchmarks):
   from idspn_jax.studies import input_speed
-  from idspn_jax.tasks import clevr_pictures
+  from idspn_jax.tasks import clevr_sources
 
   del benchmarks
   if not _DATA_DIR.value:
     raise errors.UserError('Say where CLEVR is: --data_dir=DIR.')
-  data = clevr_pictures.default_config()
+  data = clevr_sources.default_config()
   data.data_dir = _DATA_DIR.value
   data.source, data.image_size = _SOURCE.value, _IMAGE_SIZE.value
   # Without grain, a folder is read in this process.

@@ -41,14 +41,14 @@ def main(argv):
   place = clevr_tfds.prepare(_SOURCE.value, _DATA_DIR.value, _OVERWRITE.value)
   print(f'Prepared {place}')
   if _IMAGE_SIZE.value:
-    from idspn_jax.tasks import clevr_pictures
+    from idspn_jax.tasks import clevr_sources
 
-    config = clevr_pictures.default_config()
+    config = clevr_sources.default_config()
     config.data_dir, config.image_size = _DATA_DIR.value, _IMAGE_SIZE.value
     for split in ('train', 'test'):
-      found = clevr_pictures.open_split(config, split)
+      found = clevr_sources.open_split(config, split)
       print(f'{len(found)} pictures of {split}')
-    print(f'Cached in {clevr_pictures.cache_folder(config)}')
+    print(f'Cached in {clevr_sources.cache_folder(config)}')
   return 0
 
 

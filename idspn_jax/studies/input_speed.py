@@ -10,6 +10,7 @@ import ml_collections
 
 from idspn_jax.studies import benchmarks
 from idspn_jax.tasks import clevr_pictures
+from idspn_jax.tasks import clevr_sources
 
 
 def pictures_per_second(
@@ -33,7 +34,7 @@ def pictures_per_second(
   Raises:
     UserError: if the data cannot be read.
   """
-  source = clevr_pictures.open_split(config, 'train')
+  source = clevr_sources.open_split(config, 'train')
   batches = clevr_pictures.TrainingBatches(
     source, config.image_size, min(batch_size, len(source)), seed=0
   )

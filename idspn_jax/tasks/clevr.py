@@ -15,6 +15,7 @@ from idspn_jax.metrics import scene_scores
 from idspn_jax.render import batches as rendered_batches
 from idspn_jax.tasks import clevr_pictures
 from idspn_jax.tasks import clevr_predictions
+from idspn_jax.tasks import clevr_sources
 from idspn_jax.tasks import data as data_lib
 from idspn_jax.tasks import images
 from idspn_jax.tasks import task
@@ -103,7 +104,7 @@ def build(
     UserError: if a value is impossible.
   """
   del record
-  clevr_pictures.check(config.data)
+  clevr_sources.check(config.data)
   data = config.data
   if data.source == 'rendered' and data.num_train:
     data_lib.check_batch_size(
@@ -113,7 +114,7 @@ def build(
     )
   built = Clevr(config)
   path = data_path or config.data.path
-  sources = clevr_pictures.open_splits(config.data, path)
+  sources = clevr_sources.open_splits(config.data, path)
 
   @functools.cache
   def of_seed(seed):

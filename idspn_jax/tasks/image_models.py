@@ -3,7 +3,6 @@
 import abc
 from typing import Any, NamedTuple
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -77,8 +76,8 @@ class ImageModel(abc.ABC):
   iterates = True
   counts_fallbacks = False
 
-  def __init__(self, module: nn.Module, image_size: int):
-    """Remembers the Flax module and the size of its images."""
+  def __init__(self, module: Any, image_size: int):
+    """Remembers the module, of Flax, and the size of its images."""
     self.module = module
     self._shape = (image_size, image_size, 3)
 
@@ -195,10 +194,10 @@ def build(
     dtype=model.DTYPES[config.dtype],
     axis_name=axis_name,
   )
-  module = set_predictor.SetPredictor(encoder, decoder)
-  built = DecoderModel(module, image_size, scale)
   try:
-    jax.eval_shape(built.init, jax.random.key(0))
+    image = jnp.zeros((1, image_size, image_size, 3))
+    jax.eval_shape(encoder.init, jax.random.key(0), image)
   except ValueError as e:
     raise errors.UserError(f'config.model.image_encoder: {e}') from e
-  return built
+  module = set_predictor.SetPredictor(encoder, decoder)
+  return DecoderModel(module, image_size, scale)

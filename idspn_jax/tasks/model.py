@@ -1,4 +1,4 @@
-"""Builds decoders, autoencoders and losses from the `model` part of a config."""
+"""Builds decoders, autoencoders and losses from `model` of a config."""
 
 from collections.abc import Callable
 import dataclasses

@@ -12,6 +12,7 @@ from idspn_jax.data import clevr_tfds
 from idspn_jax.data import clevr_tree
 from idspn_jax.data import picture_cache
 from idspn_jax.tasks import clevr_pictures
+from idspn_jax.tasks import clevr_sources
 
 SPLITS = ('train', 'test')
 
@@ -21,7 +22,7 @@ def config(clevr_tree_path):
   """A folder read directly, in batches of two."""
   config = own_sets.get_config().copy_and_resolve_references()
   with config.unlocked():
-    config.data = clevr_pictures.default_config()
+    config.data = clevr_sources.default_config()
   config.data.source, config.data.data_dir = 'tree', str(clevr_tree_path)
   config.data.image_size = 8
   config.batch_size = config.eval_batch_size = 2
@@ -40,7 +41,7 @@ def tfds_config(config, clevr_tree_path, tmp_path):
 
 
 def data_of(config, **options):
-  sources = {s: clevr_pictures.open_split(config.data, s) for s in SPLITS}
+  sources = {s: clevr_sources.open_split(config.data, s) for s in SPLITS}
   return clevr_pictures.ClevrPictures(config, 0, sources, **options)
 
 
@@ -162,7 +163,7 @@ class TestCache:
 def test_settings_that_do_not_fit(config, changes, culprit):
   config.update_from_flattened_dict(changes)
   with pytest.raises(errors.UserError, match=culprit):
-    data_of(config)
+    batches_of(config, 0, 1)
 
 
 def test_a_batch_that_does_not_divide(config):

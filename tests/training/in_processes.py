@@ -11,6 +11,7 @@ import numpy as np
 
 from configs import own_sets
 from idspn_jax.tasks import clevr_pictures
+from idspn_jax.tasks import clevr_sources
 from idspn_jax.training import parallel
 
 
@@ -19,11 +20,11 @@ def main(index, port, tree):
   jax.distributed.initialize(f'127.0.0.1:{port}', 2, index)
   config = own_sets.get_config().copy_and_resolve_references()
   with config.unlocked():
-    config.data = clevr_pictures.default_config()
+    config.data = clevr_sources.default_config()
   config.data.source, config.data.data_dir = 'tree', tree
   config.data.image_size, config.data.cache = 8, False
   config.batch_size = 4
-  sources = {'train': clevr_pictures.open_split(config.data, 'train')}
+  sources = {'train': clevr_sources.open_split(config.data, 'train')}
   data = clevr_pictures.ClevrPictures(
     config, 0, sources, jax.process_index(), jax.process_count()
   )

@@ -1,0 +1,51 @@
+"""Both forms of the convolution against each other and by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from idspn_jax.ops import convolution
+
+
+@pytest.mark.parametrize('size, stride, padding', [
+  (1, 1, 0), (1, 2, 0), (2, 2, 0), (3, 1, 1), (3, 2, 1), (7, 2, 3), (4, 3, 2),
+])  # fmt: skip
+@pytest.mark.parametrize('edge', [7, 8])
+def test_forms_agree(size, stride, padding, edge):
+  keys = jax.random.split(jax.random.key(0), 3)
+  x = jax.random.normal(keys[0], (2, edge, edge + 1, 3), jnp.float64)
+  kernel = jax.random.normal(keys[1], (size, size, 3, 5), jnp.float64)
+
+  def value(x, kernel, method):
+    return convolution.conv2d(x, kernel, stride, padding, method)
+
+  direct, im2col = (value(x, kernel, m) for m in convolution.METHODS)
+  assert direct.shape[1] == (edge + 2 * padding - size) // stride + 1
+  np.testing.assert_allclose(direct, im2col, rtol=1e-10, atol=1e-12)
+  cotangent = jax.random.normal(keys[2], direct.shape, jnp.float64)
+  gradients = [
+    jax.grad(lambda *a, m=m: jnp.sum(value(*a, m) * cotangent), (0, 1))(
+      x, kernel
+    )
+    for m in convolution.METHODS
+  ]
+  for one, other in zip(*gradients, strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize('method', [*convolution.METHODS, None])
+def test_by_hand(method):
+  """Sums of neighbours: the kernel is not flipped."""
+  x = jnp.arange(4.0).reshape(1, 2, 2, 1)
+  kernel = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1.0).at[1, 2].set(10.0)
+  found = convolution.conv2d(x, kernel, padding=1, method=method)
+  np.testing.assert_array_equal(found[0, ..., 0], [[10, 1], [32, 3]])
+
+
+def test_wrong_arguments():
+  x, kernel = jnp.zeros((1, 2, 2, 1)), jnp.zeros((3, 3, 1, 1))
+  with pytest.raises(ValueError, match='smaller than the kernel'):
+    convolution.conv2d(x, kernel)
+  with pytest.raises(ValueError, match="'fft'"):
+    convolution.conv2d(x, kernel, padding=1, method='fft')
