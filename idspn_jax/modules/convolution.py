@@ -52,4 +52,4 @@ class Conv2d(nn.Module):
       bias = self.param('bias', self.bias_init, (self.features,))
     x, kernel, bias = dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
     y = convolution.conv2d(x, kernel, self.stride, self.padding, self.method)
-    return y if bias is None else y + bias
+    return y if bias is None else y + bias.reshape(1, 1, 1, -1)

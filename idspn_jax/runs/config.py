@@ -32,6 +32,10 @@ def default_config() -> ml_collections.ConfigDict:
       # Decay of the moving average of the parameters that is evaluated; 0
       # evaluates the parameters themselves.
       'ema_decay': 0.0,
+      # Whether that average forgets the first steps (decay at most (1 + step) /
+      # (10 + step)) and covers statistics such as BatchNorm's; false in runs
+      # before this setting.
+      'ema_warmup': True,
       # Inner steps by training step: '' for model.iterations throughout, or
       # see `training.iterations`.
       'iterations_schedule': '',
@@ -70,7 +74,7 @@ def default_optimizer() -> ml_collections.ConfigDict:
 
 # What stored configurations lack that were written before a setting existed,
 # where that is not today's default.
-_BEFORE = {'random_streams': 1}
+_BEFORE = {'random_streams': 1, 'ema_warmup': False}
 
 
 def check_stored(stored: Mapping[str, Any]) -> None:
@@ -233,6 +237,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     most=1,
   )
   checks.number(config.ema_decay, 'config.ema_decay', least=0, most=1)
+  checks.boolean(config.ema_warmup, 'config.ema_warmup')
   if config.ema_decay == 1:
     raise errors.UserError(
       'config.ema_decay must be below 1, or the average never changes; got 1.'

@@ -76,7 +76,10 @@ def load_run(
   if validated:
     step, source = int(best['step']), best
   else:
-    source = {**stored, 'params': stored.get('ema_params') or stored['params']}
+    source = {
+      name: stored.get(f'ema_{name}') or stored.get(name)
+      for name in ('params', 'model_state')
+    }
   stored = {
     'params': source['params'],
     'model_state': source.get('model_state') or {},

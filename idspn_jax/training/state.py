@@ -41,6 +41,8 @@ class TrainState:
     model_state: the model's other collections, such as `{'batch_stats': …}`;
       `{}` if there are none.
     ema_params: moving average of the parameters, or None.
+    ema_model_state: likewise of `model_state`; None if only parameters are
+      averaged, or nothing is.
   """
 
   seed: jax.Array
@@ -50,6 +52,7 @@ class TrainState:
   best: Snapshot | None = None
   model_state: Any = flax.struct.field(default_factory=dict)
   ema_params: Any = None
+  ema_model_state: Any = None
 
   @property
   def eval_params(self) -> Any:
@@ -57,9 +60,16 @@ class TrainState:
     return self.params if self.ema_params is None else self.ema_params
 
   @property
+  def eval_model_state(self) -> Any:
+    """The other collections to evaluate: averaged if they are."""
+    if self.ema_model_state is None:
+      return self.model_state
+    return self.ema_model_state
+
+  @property
   def variables(self) -> dict[str, Any]:
     """The model's variables to evaluate at this step."""
-    return task_lib.join_variables(self.eval_params, self.model_state)
+    return task_lib.join_variables(self.eval_params, self.eval_model_state)
 
   @property
   def selected(self) -> dict[str, Any]:
@@ -77,12 +87,13 @@ def init_state(
   params, model_state = task_lib.split_variables(task.init(key))
   zero = jnp.zeros((), jnp.int32)
   # Copies, because a training step may reuse the memory of its arguments.
-  best = ema_params = None
+  best = ema_params = ema_model_state = None
   if task.selection is not None:
     lowest = jnp.full((), -jnp.inf)
     best = Snapshot(zero + 0, lowest, *_copy((params, model_state)))
   if config.ema_decay:
     ema_params = _copy(params)
+    ema_model_state = _copy(model_state) if config.ema_warmup else None
   return TrainState(
     seed=jnp.uint32(config.seed),
     step=zero,
@@ -91,6 +102,7 @@ def init_state(
     best=best,
     model_state=model_state,
     ema_params=ema_params,
+    ema_model_state=ema_model_state,
   )
 
 
@@ -105,7 +117,7 @@ def keep_best(state: TrainState, value: jax.Array) -> TrainState:
     state.step,
     value.astype(state.best.value.dtype),
     state.eval_params,
-    state.model_state,
+    state.eval_model_state,
   )
   best = jax.tree.map(
     lambda new, old: jnp.where(better, new, old), now, state.best

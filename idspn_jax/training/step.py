@@ -103,6 +103,32 @@ def _gradients(task, state, batch, key, options):
   return found, gradient, {'fallbacks': jnp.sum(fallbacks)}
 
 
+def _averaged(state, config):
+  """Moves the averages of a state, if it has them, toward its values."""
+  if state.ema_params is None:
+    return state
+  decay = config.ema_decay
+  if config.ema_warmup:
+    taken = state.step.astype(jnp.float32)
+    decay = jnp.minimum(decay, taken / (taken + 9))
+
+  def moved(average, value):
+    if not jnp.issubdtype(value.dtype, jnp.inexact):
+      return value  # Counters are not averaged.
+    return (decay * average + (1 - decay) * value).astype(value.dtype)
+
+  state = state.replace(
+    ema_params=jax.tree.map(moved, state.ema_params, state.params)
+  )
+  if state.ema_model_state is None:
+    return state
+  return state.replace(
+    ema_model_state=jax.tree.map(
+      moved, state.ema_model_state, state.model_state
+    )
+  )
+
+
 def make_train_step(
   task: task_lib.Task,
   config: ml_collections.ConfigDict,
@@ -144,18 +170,13 @@ def make_train_step(
       gradient, state.opt_state, state.params
     )
     params = optax.apply_updates(state.params, updates)
-    ema_params = state.ema_params
-    if ema_params is not None:
-      ema_params = optax.incremental_update(
-        params, ema_params, 1.0 - config.ema_decay
-      )
     new = state.replace(
       step=state.step + 1,
       params=params,
       opt_state=opt_state,
       model_state=model_state,
-      ema_params=ema_params,
     )
+    new = _averaged(new, config)
     norm = {'gradient_norm': optax.tree.norm(gradient)}
     return new, {**scalars, **norm, **counts}
 

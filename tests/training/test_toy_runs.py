@@ -122,9 +122,10 @@ class TestMovingAverage:
     workdir, _, _, config = finished
     states = by_hand(config, 6)
     average = states[0].params
-    for state in states[1:]:
+    for step, state in enumerate(states[1:], start=1):
+      decay = min(0.7, step / (step + 9))
       average = jax.tree.map(
-        lambda a, b: 0.7 * a + 0.3 * b, average, state.params
+        lambda a, b, d=decay: d * a + (1 - d) * b, average, state.params
       )
     chex.assert_trees_all_close(states[-1].ema_params, average, rtol=1e-5)
     stored = checkpoints.read(str(workdir), 6)
@@ -143,7 +144,7 @@ class TestMovingAverage:
     for found in (stored['params'], load(workdir).variables['params']):
       chex.assert_trees_all_close(found, states[best].ema_params, rtol=1e-5)
     chex.assert_trees_all_close(
-      stored['model_state'], states[best].model_state, rtol=1e-5
+      stored['model_state'], states[best].ema_model_state, rtol=1e-5
     )
     experiment = toy.build(config)
     evaluate = evaluation.Evaluator(experiment.task, [experiment.data(0)], [0])
@@ -151,6 +152,31 @@ class TestMovingAverage:
     assert expected['score'] == pytest.approx(
       result['selected']['validation'], rel=1e-4
     )
+
+  def test_is_that_of_the_statistics_too(self, finished):
+    states = by_hand(finished[3], 6)
+    average = states[0].model_state
+    for step, state in enumerate(states[1:], start=1):
+      decay = min(0.7, step / (step + 9))
+      average = jax.tree.map(
+        lambda a, b, d=decay: (
+          d * a + (1 - d) * b if np.issubdtype(b.dtype, np.floating) else b
+        ),
+        average,
+        state.model_state,
+      )
+    chex.assert_trees_all_close(states[-1].ema_model_state, average, rtol=1e-5)
+
+  def test_of_older_runs(self):
+    """A constant decay, of the parameters alone."""
+    states = by_hand(toy.get_config(ema_decay=0.7, ema_warmup=False), 2)
+    average = states[0].params
+    for state in states[1:]:
+      average = jax.tree.map(
+        lambda a, b: 0.7 * a + 0.3 * b, average, state.params
+      )
+    chex.assert_trees_all_close(states[-1].ema_params, average, rtol=1e-5)
+    assert states[-1].ema_model_state is None
 
   def test_is_loaded_where_nothing_selects(self, tmp_path):
     train(toy.get_config(ema_decay=0.5, steps=3), tmp_path)
