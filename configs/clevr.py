@@ -7,7 +7,10 @@
 
 Arguments after the colon, all optional:
   model       idspn (default), dspn, dspn_momentum (0.5), and iDSPN with another
-              pooling in its inner encoder: idspn_sum, idspn_mean, idspn_rnfs
+              pooling in its inner encoder: idspn_sum, idspn_mean, idspn_rnfs,
+              or momentum 0.5: idspn_momentum_half; slot_attention,
+              slot_attention_symmetric, slot_attention_scene (Table 3's three
+              scales of coordinates), slot_mlp
   setting     full (default), as in Appendix F.3: 128×128 pixels, 3 to 10
               objects, ResNet-18, 100 epochs of 70,000 pictures; reduced: 64×64
               pixels, 3 to 6 objects, half the width, for two CPU cores
@@ -37,6 +40,17 @@ MODELS = {
   'idspn_rnfs': {**_IDSPN, 'pool': 'rnfs'},
   'dspn': {'gradient': 'unrolled', 'momentum': 0.0},
   'dspn_momentum': {'gradient': 'unrolled', 'momentum': 0.5},
+  'idspn_momentum_half': {**_IDSPN, 'momentum': 0.5},
+  'slot_attention': {'name': 'slot_attention'},
+  'slot_attention_symmetric': {
+    'name': 'slot_attention',
+    'slots': {'coordinates': 'symmetric', 'loss_at': 'all'},
+  },
+  'slot_attention_scene': {
+    'name': 'slot_attention',
+    'slots': {'coordinates': 'scene', 'loss_at': 'all'},
+  },
+  'slot_mlp': {'name': 'slot_mlp'},
 }
 SETTINGS = ('full', 'reduced')
 _EPOCHS = 100
@@ -81,6 +95,8 @@ def get_config(arguments: str = '') -> ml_collections.ConfigDict:
   config.eval_every = 5 * (_TRAIN_IMAGES // config.batch_size)
   if reduced:
     _reduce(config)
+  if config.model.name != 'set_decoder':
+    _train_slots(config)
   config.lock()
   return config
 
@@ -104,3 +120,10 @@ def _reduce(config):
   config.optimizer.schedule = 'constant'
   config.cooldown = 0.3
   config.ema_decay = 0.999
+
+
+def _train_slots(config):
+  """As Slot Attention was trained, where that differs."""
+  config.learning_rate = 4e-4
+  config.optimizer.warmup_steps = 1_000
+  config.iterations_schedule = ''

@@ -38,6 +38,9 @@ _HOMES = {
   'Restarts': 'idspn_jax.solvers.restarts',
   'SetDecoder': 'idspn_jax.modules.set_decoder',
   'SetEncoder': 'idspn_jax.modules.set_encoders',
+  'SlotAttention': 'idspn_jax.modules.slot_attention',
+  'SlotAttentionPredictor': 'idspn_jax.modules.slot_predictors',
+  'SlotMLPPredictor': 'idspn_jax.modules.slot_predictors',
   'Task': 'idspn_jax.tasks.task',
   'Unrolled': 'idspn_jax.solvers.gradients',
   'chamfer_loss': 'idspn_jax.losses.set_losses',
@@ -52,6 +55,7 @@ _HOMES = {
   'project_simplex': 'idspn_jax.ops.simplex',
   'register_task': 'idspn_jax.tasks.registry',
   'regularized': 'idspn_jax.solvers.energy',
+  'rescale_coordinates': 'idspn_jax.modules.slot_predictors',
   'scene_scores': 'idspn_jax.metrics.scene_scores',
   'sinkhorn_loss': 'idspn_jax.losses.set_losses',
   'squared_distance': 'idspn_jax.solvers.energy',
@@ -77,6 +81,16 @@ if TYPE_CHECKING:
   from idspn_jax.modules.set_decoder import SetDecoder as SetDecoder
   from idspn_jax.modules.set_encoders import FSPool as FSPool
   from idspn_jax.modules.set_encoders import SetEncoder as SetEncoder
+  from idspn_jax.modules.slot_attention import SlotAttention as SlotAttention
+  from idspn_jax.modules.slot_predictors import (
+    SlotAttentionPredictor as SlotAttentionPredictor,
+  )
+  from idspn_jax.modules.slot_predictors import (
+    SlotMLPPredictor as SlotMLPPredictor,
+  )
+  from idspn_jax.modules.slot_predictors import (
+    rescale_coordinates as rescale_coordinates,
+  )
   from idspn_jax.ops.assignment import Matching as Matching
   from idspn_jax.ops.assignment import match as match
   from idspn_jax.ops.fspool import fspool as fspool

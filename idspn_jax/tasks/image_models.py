@@ -1,8 +1,5 @@
 """Builds the models from images to sets from the `model` part of a config."""
 
-import abc
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -13,10 +10,10 @@ from idspn_jax.modules import image_encoder
 from idspn_jax.modules import resnet
 from idspn_jax.modules import set_predictor
 from idspn_jax.ops import convolution
-from idspn_jax.solvers import decode as decode_lib
 from idspn_jax.tasks import autoencoding
+from idspn_jax.tasks import image_model
 from idspn_jax.tasks import model
-from idspn_jax.tasks import task
+from idspn_jax.tasks import slot_models
 
 NAMES = ('set_decoder', 'slot_attention', 'slot_mlp')
 
@@ -45,86 +42,11 @@ def default_config() -> ml_collections.ConfigDict:
       'convolution': '',
     }
   )
+  config.slots = slot_models.default_config()
   return config
 
 
-class Prediction(NamedTuple):
-  """What a model makes of a batch of images.
-
-  Attributes:
-    sets: `(B, N, D)`.
-    stages: all predictions that the loss is averaged over, `(S, B, N, D)`;
-      the last is `sets`.
-    model_state: the collections besides 'params' after this call.
-    decoded: what the set decoder reports; None for models without.
-  """
-
-  sets: jax.Array
-  stages: jax.Array
-  model_state: task.ModelState
-  decoded: decode_lib.Decoded | None
-
-
-class ImageModel(abc.ABC):
-  """A model from images to sets.
-
-  Attributes:
-    iterates: whether it has inner steps that may be changed.
-    counts_fallbacks: see `Task.counts_fallbacks`.
-  """
-
-  iterates = True
-  counts_fallbacks = False
-
-  def __init__(self, module: Any, image_size: int):
-    """Remembers the module, of Flax, and the size of its images."""
-    self.module = module
-    self._shape = (image_size, image_size, 3)
-
-  def init(self, key: jax.Array) -> task.Variables:
-    """Returns fresh variables."""
-    params_key, set_key = jax.random.split(key)
-    rngs = {'params': params_key, 'initial_set': set_key}
-    return self.module.init(rngs, jnp.zeros((1, *self._shape)))
-
-  def __call__(
-    self,
-    variables: task.Variables,
-    images: jax.Array,
-    key: jax.Array,
-    train: bool = False,
-    **options: Any,
-  ) -> Prediction:
-    """Predicts sets from images.
-
-    Args:
-      variables: of the module.
-      images: `(B, H, W, 3)`, uint8, or floats from 0 to 1.
-      key: for a sampled initial set.
-      train: take statistics of the batch, and update them.
-      **options: of the set decoder.
-    """
-    found, changed = self.module.apply(
-      variables,
-      images,
-      train,
-      rngs={'initial_set': key},
-      mutable=['batch_stats'] if train else [],
-      **self._call(options),
-    )
-    state = {**task.split_variables(variables)[1], **changed}
-    return self._prediction(found, state)
-
-  @abc.abstractmethod
-  def _call(self, options):
-    """Arguments of `Module.apply`: the method, and its options."""
-
-  @abc.abstractmethod
-  def _prediction(self, found, model_state):
-    """Of what the module returned."""
-
-
-class DecoderModel(ImageModel):
+class DecoderModel(image_model.ImageModel):
   """An image encoder and the set decoder (iDSPN, DSPN)."""
 
   def __init__(
@@ -135,7 +57,8 @@ class DecoderModel(ImageModel):
     Args:
       module: the model.
       image_size: height and width of its images.
-      scale: what features are multiplied by inside the model, `(1, 1, D)`.
+      scale: what features are multiplied by inside the model and in its loss,
+        `(1, 1, D)`.
     """
     super().__init__(module, image_size)
     self._scale = scale
@@ -143,12 +66,24 @@ class DecoderModel(ImageModel):
       module.decoder.gradient
     )
 
-  def _call(self, options):
-    return {'method': 'solve', **options}
+  def in_loss_units(self, sets, is_target=False):
+    """See `ImageModel.in_loss_units`."""
+    del is_target  # Zero times the scale is zero.
+    return sets * self._scale
 
-  def _prediction(self, found, model_state):
+  def apply(self, variables, images, rngs, train, options):
+    """See `ImageModel.apply`."""
+    found, changed = self.module.apply(
+      variables,
+      images,
+      train,
+      method='solve',
+      rngs=rngs,
+      mutable=['batch_stats'] if train else [],
+      **options,
+    )
     found = found._replace(set=found.set / self._scale)
-    return Prediction(found.set, found.set[None], model_state, found)
+    return image_model.Prediction(found.set, found.set[None], changed, found)
 
 
 def build(
@@ -158,7 +93,7 @@ def build(
   set_dim: int,
   scale: jax.Array,
   axis_name: str | None = None,
-) -> ImageModel:
+) -> image_model.ImageModel:
   """Builds the model that a config describes.
 
   Args:
@@ -173,6 +108,16 @@ def build(
     UserError: if a value is impossible or two do not combine.
   """
   checks.choice(config.name, 'config.model.name', NAMES)
+  if config.name != 'set_decoder':
+    return slot_models.build(
+      config.name,
+      config.slots,
+      image_size,
+      set_size,
+      set_dim,
+      model.DTYPES[config.dtype],
+      axis_name,
+    )
   own = config.image_encoder
   checks.integer(own.width, 'config.model.image_encoder.width')
   checks.choice(

@@ -60,11 +60,18 @@ class ImagesToSets(task.Task):
     )
     self.iterates = self.model.iterates
     self.counts_fallbacks = self.model.counts_fallbacks
-    self._training_loss = self._scaled(model.build_loss(config.loss))
-    self._reported_loss = self._scaled(model.LOSSES['hungarian'])
+    self._loss = model.build_loss(config.loss)
 
-  def _scaled(self, loss):
-    return lambda prediction, target: loss(
+  def _training_loss(self, prediction, target):
+    """In the units of the model."""
+    return self._loss(
+      self.model.in_loss_units(prediction),
+      self.model.in_loss_units(target, is_target=True),
+    )
+
+  def _reported_loss(self, prediction, target):
+    """In the same units for all models."""
+    return model.LOSSES['hungarian'](
       prediction * self._scale, target * self._scale
     )
 

@@ -40,6 +40,8 @@ def small_config(tree, arguments=''):
   config.model.image_encoder.stem = 'patch'
   config.model.image_encoder.blocks = (1,)
   config.model.image_encoder.width = 4
+  config.model.slots.update({'width': 4, 'slot_dim': 8, 'mlp_dim': 8})
+  config.model.slots.pooled = 2
   return config
 
 
@@ -96,7 +98,14 @@ class TestTraining:
     assert all(jax.tree.leaves(moved))
 
   @pytest.mark.parametrize(
-    'name', ['idspn', 'dspn', 'dspn_momentum', 'idspn_sum', 'idspn_rnfs']
+    'name',
+    [
+      'idspn',
+      'dspn_momentum',
+      'idspn_rnfs',
+      'slot_attention_scene',
+      'slot_mlp',
+    ],
   )
   def test_every_model_has_finite_gradients(self, tree, name):
     config = small_config(tree, f'model={name}')
@@ -105,8 +114,8 @@ class TestTraining:
     batch = batch_of(config)
 
     def loss(params):
-      stats = {'batch_stats': variables['batch_stats']}
-      return task.loss(params, stats, batch, KEY, iterations=2)[0]
+      stats = {k: v for k, v in variables.items() if k != 'params'}
+      return task.loss(params, stats, batch, KEY)[0]
 
     gradient = jax.jit(jax.grad(loss))(variables['params'])
     assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(gradient))
@@ -137,6 +146,43 @@ class TestUnits:
     ratio = np.asarray(inner / features)
     np.testing.assert_allclose(ratio[..., :3], 6.0, rtol=1e-5)
     np.testing.assert_allclose(ratio[..., 3:], 1.0, rtol=1e-5)
+
+
+class TestSlots:
+  def test_loss_of_the_last_iteration_or_of_all(self, tree):
+    losses = {}
+    for loss_at in ('last', 'all'):
+      config = small_config(tree, 'model=slot_attention')
+      config.model.slots.loss_at = loss_at
+      task, batch = clevr.Clevr(config), batch_of(config)
+      variables = task.init(KEY)
+      stages = task.model.module.apply(
+        variables,
+        batch['image'],
+        method='all_iterations',
+        rngs={'initial_set': KEY},
+      )
+      # In [0, 1], and padding is zero.
+      target = batch['target'].copy()
+      target[..., :3] = 0.5 + 0.5 * target[..., :3]
+      target *= batch['target'][..., -1:]
+      own = []
+      for stage in stages[-1:] if loss_at == 'last' else stages:
+        moved = jnp.concatenate(
+          [0.5 + 0.5 * stage[..., :3], stage[..., 3:]], axis=-1
+        )
+        own.append(jnp.mean(set_losses.hungarian_loss(moved, target)))
+      losses[loss_at] = task.loss(variables['params'], {}, batch, KEY)[0]
+      np.testing.assert_allclose(losses[loss_at], np.mean(own), rtol=1e-5)
+    assert losses['last'] != losses['all']
+
+  def test_has_no_inner_steps(self, tree):
+    task = clevr.Clevr(small_config(tree, 'model=slot_attention'))
+    assert not task.iterates
+    found = task.predict(
+      task.init(KEY), {'image': np.zeros((2, 16, 16, 3))}, KEY
+    )
+    assert set(found) == {'sets'} and found['sets'].shape == (2, 4, 19)
 
 
 class TestEvaluation:
@@ -263,6 +309,15 @@ class TestRendered:
     ({'data.source': 'rendered', 'data.num_train': 2}, 'num_train'),
     ({'data.source': 'rendered', 'data.max_objects': 11}, 'max_objects'),
     ({'augmentation.noise': -1.0}, 'augmentation.noise'),
+    ({'model.name': 'slot_mlp', 'model.slots.pooled': 3}, 'pooled'),
+    (
+      {'model.name': 'slot_attention', 'model.slots.coordinates': 'cm'},
+      'slots.coordinates',
+    ),
+    (
+      {'model.name': 'slot_attention', 'model.slots.loss_at': 'first'},
+      'slots.loss_at',
+    ),
   ],
 )
 def test_settings_that_do_not_fit(config, changes, culprit):
