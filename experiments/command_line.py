@@ -77,6 +77,26 @@ def counts(name: str, texts: Sequence[str], example: str, most: int) -> list:
   return found
 
 
+def integer_range(name: str, text: str, example: str) -> tuple[int, int]:
+  """Reads a flag like 3..6, or 5 for 5..5.
+
+  Args:
+    name: of the flag.
+    text: its value.
+    example: a good value, for the error.
+
+  Raises:
+    UserError: if it is no such range.
+  """
+  found = re.fullmatch(r'(\d{1,9})(?:\.\.(\d{1,9}))?', text.strip())
+  low, high = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+  if low > high:
+    raise errors.UserError(
+      f'--{name}={text}: give a range like {example}, the smaller number first.'
+    )
+  return low, high
+
+
 def _add_cpu():
   """Keeps the CPU beside a chosen accelerator: host callbacks run on it.
 

@@ -9,6 +9,15 @@ starts, and the one of least energy is kept. The configured number of steps is
 marked with a star.
 Of a run on a data file (own_sets), --data=FILE says where that file is now, or
 names another file, all of whose sets are then evaluated, in a table of its own.
+
+    python -m experiments.evaluate --workdir=runs/clevr \
+      --clevr_source=CLEVR_v1.0 --num_objects=3..6 --restarts=1,4 \
+      --json=scores.json
+
+Of a run on CLEVR pictures, --clevr_source=DIR evaluates on the val pictures of
+another unpacked archive, and --num_objects leaves scenes of other numbers of
+objects out. --json writes the table to a single file; of CLEVR scenes in
+percent.
 """
 
 from absl import flags
@@ -33,6 +42,19 @@ _DATA = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string(
   'output', None, 'Directory of table and figures; default: in the run.'
 )
+_CLEVR_SOURCE = flags.DEFINE_string(
+  'clevr_source',
+  None,
+  'clevr: an unpacked CLEVR_v1.0, or the folder that holds it, on whose val '
+  "pictures to evaluate instead of the run's own test pictures.",
+)
+_NUM_OBJECTS = flags.DEFINE_string(
+  'num_objects',
+  None,
+  'clevr: evaluate scenes of so many objects only, like 3..6; default: what '
+  "the run's config says.",
+)
+_JSON = flags.DEFINE_string('json', None, 'File to write the table to as well.')
 
 _MOST = 1_000_000
 _MOST_RESTARTS = 1_000
@@ -59,6 +81,27 @@ def _restarts(run):
   )
 
 
+def _check_pictures(workdir):
+  """Refuses flags of CLEVR pictures for a run of another task."""
+  from idspn_jax.runs import directory
+  from idspn_jax.tasks import registry
+
+  given = {'clevr_source': _CLEVR_SOURCE, 'num_objects': _NUM_OBJECTS}
+  given = [name for name, flag in given.items() if flag.value is not None]
+  if not given:
+    return
+  if _CLEVR_SOURCE.value == '':
+    raise errors.UserError('--clevr_source is empty; give a folder.')
+  if _CLEVR_SOURCE.value and _DATA.value:
+    raise errors.UserError('Give either --data or --clevr_source, not both.')
+  task = directory.read_config(workdir).task
+  if not registry.reads_images(task):
+    raise errors.UserError(
+      f'--{given[0]} is for models that read pictures (task clevr); this run '
+      f'is of task {task}.'
+    )
+
+
 def main(argv):
   """Evaluates, prints the table, saves it and the figures."""
   del argv
@@ -69,7 +112,22 @@ def main(argv):
 
   if not _WORKDIR.value:
     raise errors.UserError('Say which run to evaluate: --workdir=DIR.')
-  run = loading.load_run(_WORKDIR.value, _STEP.value, _DATA.value)
+  chosen = None
+  if _NUM_OBJECTS.value is not None:
+    chosen = command_line.integer_range(
+      'num_objects', _NUM_OBJECTS.value, '3..6'
+    )
+  json_path = _JSON.value
+  if json_path is not None:
+    json_path = files.local_path(json_path, '--json')
+    evaluations.check_json(json_path)
+  _check_pictures(files.local_path(_WORKDIR.value, '--workdir'))
+  run = loading.load_run(
+    _WORKDIR.value,
+    _STEP.value,
+    _CLEVR_SOURCE.value or _DATA.value,
+    num_objects=chosen,
+  )
   counts, restarts = _iterations(run), _restarts(run)
   output = _OUTPUT.value or evaluations.default_output(run)
   output = files.local_path(output, '--output')
@@ -77,6 +135,9 @@ def main(argv):
   evaluations.check_output(output, given=bool(_OUTPUT.value))
   table = evaluations.evaluate_at(run, counts, restarts)
   print(evaluations.format_table(table))
+  if json_path is not None:
+    files.write_json(json_path, evaluations.json_table(run, table))
+    print(f'Saved {json_path}')
   for path in evaluations.save(run, table, output, _FIGURES.value):
     print(f'Saved {path}')
   return 0

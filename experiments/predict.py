@@ -1,4 +1,4 @@
-"""Predicts sets from a file of new inputs with a trained run.
+"""Predicts sets from new inputs, or from pictures, with a trained run.
 
     python -m experiments.predict --workdir=runs/own --inputs=FILE \
       --output=sets.npz
@@ -8,15 +8,28 @@ FILE is what the run's task reads: for own_sets an `.npz` with `sets` and
 for class numbering an `.npz` with integer `classes`, (count, N). Writes `.npz`
 or `.json` by the suffix: the predictions in the units of the input, and the
 inner problem's energy and residual of every one.
+
+    python -m experiments.predict --workdir=runs/clevr --images=FILES \
+      --output=scenes.json --restarts=4
+
+FILES are PNG or JPEG files of any size, folders and patterns like 'val/*.png',
+with commas between, for a run on CLEVR pictures. JSON lists the objects of
+every picture in the words of CLEVR's scene files. With several starts there are
+the energies of all of them, and their standard deviation `energy_spread`: the
+smaller, the more the starts agree.
 """
 
 from absl import flags
+import numpy as np
 
 from experiments import command_line
 from idspn_jax import errors
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the run.')
 _INPUTS = flags.DEFINE_string('inputs', None, 'File of new inputs.')
+_IMAGES = flags.DEFINE_list(
+  'images', None, 'clevr: pictures, folders of pictures, or patterns.'
+)
 _OUTPUT = flags.DEFINE_string('output', None, 'File to write: .npz or .json.')
 _STEP = flags.DEFINE_integer(
   'step', None, 'Which checkpoint; default: the newest.', lower_bound=0
@@ -44,25 +57,38 @@ _DATA = flags.DEFINE_string(
 )
 
 
+def _check_flags():
+  if not _WORKDIR.value:
+    raise errors.UserError('Say which run predicts: --workdir=DIR.')
+  if bool(_INPUTS.value) == bool(_IMAGES.value):
+    raise errors.UserError(
+      'Give either a file of inputs, --inputs=FILE, or pictures, '
+      '--images=FILES.'
+    )
+  if not _OUTPUT.value:
+    raise errors.UserError(
+      'Give a file to write: --output=FILE.npz or FILE.json.'
+    )
+
+
 def main(argv):
   """Reads, predicts, writes."""
   del argv
-  for flag, text in (
-    (_WORKDIR, 'Say which run predicts: --workdir=DIR.'),
-    (_INPUTS, 'Give a file of inputs: --inputs=FILE.'),
-    (_OUTPUT, 'Give a file to write: --output=FILE.npz or FILE.json.'),
-  ):
-    if not flag.value:
-      raise errors.UserError(text)
+  _check_flags()
   # Here, so that --help and wrong flags answer at once.
+  from idspn_jax.data import picture_files
   from idspn_jax.runs import files
   from idspn_jax.runs import loading
   from idspn_jax.studies import predictions
 
   output = files.local_path(_OUTPUT.value, '--output')
   predictions.check_output(output)
+  paths = picture_files.find(_IMAGES.value) if _IMAGES.value else None
   run = loading.load_run(_WORKDIR.value, _STEP.value, _DATA.value)
-  inputs = run.data.read_inputs(files.local_path(_INPUTS.value, '--inputs'))
+  if paths is None:
+    inputs = run.data.read_inputs(files.local_path(_INPUTS.value, '--inputs'))
+  else:
+    inputs = run.data.read_images(paths)
   found = predictions.predict(
     run,
     inputs,
@@ -70,6 +96,8 @@ def main(argv):
     iterations=_ITERATIONS.value,
     restarts=_RESTARTS.value,
   )
+  if paths is not None:
+    found['names'] = np.asarray(picture_files.names(paths))
   predictions.save(run, found, output)
   count = len(next(iter(found.values())))
   print(f'{count} predictions with {", ".join(found)}')

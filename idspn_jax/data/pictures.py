@@ -37,6 +37,8 @@ def decode(
   try:
     with Image.open(source) as image:
       image = image.convert('RGB')
+  except Image.DecompressionBombError as e:
+    raise ValueError(f'{name}: {e}; give a smaller picture.') from e
   # Damaged files also raise SyntaxError and EOFError in some decoders.
   except (OSError, SyntaxError, EOFError, ValueError) as e:
     raise ValueError(

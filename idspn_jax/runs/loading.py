@@ -30,6 +30,8 @@ class LoadedRun(NamedTuple):
     variables: of the model: the checkpoint's, averaged if the run averages;
       if the task selects and has been validated, the best.
     other_file: the data file that is evaluated instead of the run's own.
+    num_objects: smallest and largest number of objects of the scenes that are
+      evaluated; None for what the config says.
   """
 
   workdir: str
@@ -39,6 +41,7 @@ class LoadedRun(NamedTuple):
   step: int
   variables: dict[str, Any]
   other_file: str | None = None
+  num_objects: tuple[int, int] | None = None
 
 
 def load_run(
@@ -46,6 +49,7 @@ def load_run(
   step: int | None = None,
   data_path: str | None = None,
   task: task_lib.Builder | None = None,
+  num_objects: tuple[int, int] | None = None,
 ) -> LoadedRun:
   """Reads a run's config and one of its checkpoints; writes nothing.
 
@@ -55,6 +59,7 @@ def load_run(
     data_path: where the run's data file is now, or another file to evaluate
       on.
     task: builds the experiment, for tasks that are not registered.
+    num_objects: of the scenes to evaluate on, see `registry.build`.
 
   Returns:
     The run.
@@ -66,7 +71,9 @@ def load_run(
   workdir = files.local_path(workdir, '--workdir')
   config = directory.read_config(workdir)
   record = directory.read_record(workdir)
-  experiment = registry.build(config, record, data_path, builder=task)
+  experiment = registry.build(
+    config, record, data_path, builder=task, num_objects=num_objects
+  )
   step, stored = _read_checkpoint(workdir, step)
   variables = jax.eval_shape(experiment.task.init, jax.random.key(0))
   params, model_state = task_lib.split_variables(variables)
@@ -102,6 +109,7 @@ def load_run(
     step,
     task_lib.join_variables(found['params'], found['model_state']),
     experiment.other_file,
+    num_objects,
   )
 
 

@@ -14,6 +14,7 @@ from idspn_jax.runs import loading
 from idspn_jax.runs import provenance
 from idspn_jax.runs import scalars
 from idspn_jax.studies import multiset_paper
+from idspn_jax.studies import scene_tables
 from idspn_jax.tasks import model
 from idspn_jax.training import evaluation
 
@@ -63,17 +64,59 @@ def evaluate_at(
   }
   if run.other_file is not None:
     table['other_file'] = os.path.abspath(run.other_file)
+  if run.num_objects is not None:
+    table['num_objects'] = list(run.num_objects)
   return table
+
+
+def json_table(run: loading.LoadedRun, table: dict[str, Any]) -> dict[str, Any]:
+  """What a single file says of an evaluation.
+
+  Args:
+    run: the run.
+    table: from `evaluate_at`.
+
+  Returns:
+    The table, with the run's `workdir` and the base name of the evaluated
+    data's path as `source` (of data without a path, the config's
+    `data.source`, if any). Of CLEVR scenes `rows` are those of
+    `scene_tables.percent_row`, and there is the number of `images`.
+  """
+  data = run.config.get('data', {})
+  place = table.get('other_file') or data.get('path')
+  if not place and data.get('source') != 'rendered':
+    place = data.get('data_dir')
+  place = place or data.get('source')
+  found = {
+    **table,
+    'workdir': run.workdir,
+    'source': os.path.basename(os.path.normpath(place)) if place else None,
+  }
+  found.pop('other_file', None)
+  rows = table['rows']
+  if scene_tables.has_scores(rows[0]):
+    found['rows'] = [scene_tables.percent_row(row) for row in rows]
+    if 'images' in rows[0]:
+      found['images'] = int(rows[0]['images'])
+  return found
 
 
 def format_table(table: dict[str, Any]) -> str:
   """Lays a table of `evaluate_at` out as text.
 
-  A few metrics are columns; many are rows, under a column per setting.
+  A few metrics are columns; many are rows, under a column per setting. Scores
+  of CLEVR scenes are in percent, see `scene_tables`.
   """
   names = [name for name in table['rows'][0] if name not in _SETTINGS]
-  lay_out = _with_columns if len(names) <= _MOST_COLUMNS else _with_rows
-  lines = lay_out(table, names)
+  if scene_tables.has_scores(table['rows'][0]):
+    lines = [scene_tables.format_table(table)]
+  elif len(names) <= _MOST_COLUMNS:
+    lines = _with_columns(table, names)
+  else:
+    lines = _with_rows(table, names)
+  if 'num_objects' in table:
+    low, high = table['num_objects']
+    lines.append(f'Only scenes of {low} to {high} objects.')
   if 'other_file' in table:
     lines.append(
       f"All sets of {table['other_file']}, another file than the run's own."
@@ -120,16 +163,21 @@ def _with_rows(table, names):
 
 
 def default_output(run: loading.LoadedRun) -> str:
-  """Where a run's evaluation goes: a folder of the run, one per data file.
+  """Where a run's evaluation goes: a folder of the run, one per test data.
 
   Raises:
     UserError: if the folder of that name belongs to another file.
   """
   folder = os.path.join(run.workdir, 'evaluation')
+  chosen = ''
+  if run.num_objects is not None:
+    chosen = '_{}to{}_objects'.format(*run.num_objects)
   if run.other_file is None:
-    return folder
-  stem = os.path.splitext(os.path.basename(run.other_file))[0]
-  folder = f'{folder}_{stem}'
+    return folder + chosen
+  stem = os.path.basename(os.path.abspath(run.other_file))
+  if not os.path.isdir(run.other_file):
+    stem = os.path.splitext(stem)[0]
+  folder = f'{folder}_{stem}{chosen}'
   path = os.path.join(folder, _TABLE)
   if os.path.exists(path):
     before = _file_of(path)
@@ -169,6 +217,17 @@ def check_output(directory: str, given: bool) -> None:
       f'Cannot write to {directory}, the place in the run; choose another one: '
       '--output=DIR.'
     ) from e
+
+
+def check_json(path: str) -> None:
+  """Refuses a `--json` file that could not be written; makes its directory.
+
+  Raises:
+    UserError: naming the file and the remedy.
+  """
+  if os.path.isdir(path):
+    raise errors.UserError(f'--json={path} is a directory; give a file.')
+  files.make_directory(os.path.dirname(path) or '.', 'the directory of --json')
 
 
 def save(

@@ -11,6 +11,8 @@ import numpy as np
 
 from idspn_jax import checks
 from idspn_jax.data import clevr_features
+from idspn_jax.data import clevr_tree
+from idspn_jax.data import local_paths
 from idspn_jax.metrics import scene_scores
 from idspn_jax.render import batches as rendered_batches
 from idspn_jax.tasks import clevr_pictures
@@ -91,6 +93,7 @@ def build(
   config: ml_collections.ConfigDict,
   record: Mapping[str, Any] | None = None,
   data_path: str | None = None,
+  num_objects: tuple[int, int] | None = None,
 ) -> task.Experiment:
   """Builds the experiment; see `task.Builder`.
 
@@ -99,12 +102,21 @@ def build(
     record: unused; caches know what they were made from.
     data_path: an unpacked archive on whose `val` pictures to test, instead of
       `config.data.path`.
+    num_objects: smallest and largest number of objects of the test scenes;
+      None for what the config says.
 
   Raises:
-    UserError: if a value is impossible.
+    UserError: if a value is impossible, or `data_path` is no such archive.
   """
   del record
   clevr_sources.check(config.data)
+  if num_objects is not None:
+    clevr_sources.check_num_objects(config.data, num_objects)
+  other = None
+  if data_path:
+    # Before anything is computed.
+    clevr_tree.find_tree(data_path)
+    other = os.path.normpath(local_paths.local_path(data_path))
   data = config.data
   if data.source == 'rendered' and data.num_train:
     data_lib.check_batch_size(
@@ -113,12 +125,12 @@ def build(
       'lower --config.batch_size or raise --config.data.num_train',
     )
   built = Clevr(config)
-  path = data_path or config.data.path
-  sources = clevr_sources.open_splits(config.data, path)
+  sources = clevr_sources.open_splits(
+    config.data, other or config.data.path, num_objects
+  )
 
   @functools.cache
   def of_seed(seed):
     return ClevrData(config, seed, sources)
 
-  other = os.fspath(data_path) if data_path else None
   return task.Experiment(built, of_seed, other_file=other)

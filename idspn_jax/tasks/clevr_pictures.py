@@ -18,6 +18,7 @@ from idspn_jax import errors
 from idspn_jax.data import batch_rows
 from idspn_jax.data import clevr_tfds
 from idspn_jax.data import picture_cache
+from idspn_jax.data import picture_files
 from idspn_jax.tasks import data as data_lib
 
 
@@ -149,3 +150,24 @@ class ClevrPictures(data_lib.Data):
     for rows in data_lib.padded_batches(index, self._config.eval_batch_size):
       batch = load_rows(source, rows['index'], size)
       yield {**batch, 'mask': rows['mask']}
+
+  def examples(self, count: int, split: str = 'test') -> dict[str, np.ndarray]:
+    """The first pictures of a split, and their objects."""
+    source = self.sources[split]
+    rows = range(min(count, len(source)))
+    return load_rows(source, rows, self._config.data.image_size)
+
+  def read_inputs(self, path):
+    """See `Data.read_inputs`.
+
+    Raises:
+      UserError: always; there is `read_images`.
+    """
+    raise errors.UserError(
+      f'This task predicts from pictures, not from {path}; give --images=FILES.'
+    )
+
+  def read_images(self, paths):
+    """See `Data.read_images`; of any size, squashed to the model's."""
+    size = self._config.data.image_size
+    return {'image': picture_files.read(paths, size)}

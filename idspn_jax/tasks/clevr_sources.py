@@ -5,9 +5,11 @@ import functools
 import os
 
 import ml_collections
+import numpy as np
 
 from idspn_jax import checks
 from idspn_jax import errors
+from idspn_jax.data import clevr_features
 from idspn_jax.data import clevr_tfds
 from idspn_jax.data import clevr_tree
 from idspn_jax.data import picture_cache
@@ -111,8 +113,35 @@ def cache_folder(config: ml_collections.ConfigDict) -> str:
   return os.path.join(config.data_dir, name)
 
 
+def check_num_objects(
+  config: ml_collections.ConfigDict, num_objects: tuple[int, int]
+) -> None:
+  """Refuses a range of numbers of objects that cannot be evaluated.
+
+  Args:
+    config: the part `data` of a config, for `max_objects`.
+    num_objects: smallest and largest number.
+
+  Raises:
+    UserError: if the range is empty or exceeds what the model predicts.
+  """
+  low, high = num_objects
+  if not 0 <= low <= high:
+    raise errors.UserError(
+      f'--num_objects={low}..{high}: give the smaller number first, from 0.'
+    )
+  if high > config.max_objects:
+    raise errors.UserError(
+      f'--num_objects={low}..{high}: this model predicts at most '
+      f'{config.max_objects} objects (config.data.max_objects); give a range '
+      f'up to {config.max_objects}, or evaluate a model of more.'
+    )
+
+
 def open_split(
-  config: ml_collections.ConfigDict, split: str
+  config: ml_collections.ConfigDict,
+  split: str,
+  num_objects: tuple[int, int] | None = None,
 ) -> picture_cache.Pictures:
   """Opens the pictures of a split; makes the cache if it is to be used.
 
@@ -122,6 +151,8 @@ def open_split(
   Args:
     config: the part `data` of a config, see `default_config`.
     split: 'train' or 'test'.
+    num_objects: smallest and largest number of objects; other scenes are left
+      out. None for what the config says.
 
   Raises:
     UserError: if a setting, a file or the cache does not fit, or a package is
@@ -129,20 +160,26 @@ def open_split(
   """
   check(config)
   checks.choice(split, 'split', _SPLITS)
+  chosen = num_objects
+  if chosen is None and (config.source == 'rendered' or config.leave_out):
+    chosen = (config.min_objects, config.max_objects)
+  # All objects of scenes that are left out later.
+  rows = config.max_objects if chosen is None else _most_rows(config)
   if config.source == 'rendered':
     found = _open_rendered(config, split)
   elif config.cache:
-    found = _open_cache(config, split)
+    found = _open_cache(config, split, rows)
   else:
-    found = _open_source(config, split)
-  if config.source != 'rendered' and not config.leave_out:
+    found = _open_source(config, split, rows)
+  if chosen is None:
     return found
-  chosen = (config.min_objects, config.max_objects)
   return picture_selection.SelectedPictures(found, chosen, config.max_objects)
 
 
 def open_other(
-  config: ml_collections.ConfigDict, tree: str
+  config: ml_collections.ConfigDict,
+  tree: str,
+  num_objects: tuple[int, int] | None = None,
 ) -> picture_cache.Pictures:
   """Opens the `val` pictures of another unpacked archive, to be scored.
 
@@ -150,28 +187,44 @@ def open_other(
     config: the part `data` of a config, for `image_size`, numbers of objects
       and `leave_out`.
     tree: see `clevr_tree.find_tree`.
+    num_objects: smallest and largest number of objects; other scenes are left
+      out. None for the config's own range if it leaves scenes out.
 
   Raises:
     UserError: if a file is missing or wrong, or a scene has too many objects
-      and `leave_out` is not set; names the remedy.
+      and none may be left out; names the remedy.
   """
-  source = clevr_tree.TreePictures(tree, 'val', _rows(config))
-  if config.leave_out:
+  source = clevr_tree.TreePictures(tree, 'val', _most_rows(config))
+  chosen = num_objects
+  if chosen is None and config.leave_out:
     chosen = (config.min_objects, config.max_objects)
-    source = picture_selection.SelectedPictures(
-      source, chosen, config.max_objects
-    )
+  if chosen is None:
+    _check_counts(source.targets, config, tree)
+    chosen = (0, config.max_objects)
+  source = picture_selection.SelectedPictures(
+    source, chosen, config.max_objects
+  )
   bytes_in_all = len(source) * 3 * config.image_size**2
   if bytes_in_all > _HELD_BYTES:
     return source
   return picture_selection.HeldPictures(source, config.image_size)
 
 
-def _rows(config):
-  """Rows to read: all objects of scenes that are left out later."""
-  if config.leave_out:
-    return max(config.max_objects, _MOST_OBJECTS)
-  return config.max_objects
+def _most_rows(config):
+  """Rows for all objects of any scene."""
+  return max(config.max_objects, _MOST_OBJECTS)
+
+
+def _check_counts(targets, config, where):
+  counts = clevr_features.mask_of(targets).sum(axis=-1)
+  most = config.max_objects
+  if np.any(counts > most):
+    raise errors.UserError(
+      f'{where}: {np.sum(counts > most)} of {len(counts)} scenes have more '
+      f'than the {most} objects that this model predicts (up to '
+      f'{counts.max()}); leave them out: '
+      f'--num_objects={min(config.min_objects, most)}..{most}.'
+    )
 
 
 def _open_rendered(config, split):
@@ -197,15 +250,15 @@ def _open_rendered(config, split):
     ) from e
 
 
-def _open_source(config, split):
+def _open_source(config, split, rows):
   kind = {
     'tfds': clevr_tfds.TfdsPictures,
     'tree': clevr_tree.TreePictures,
   }[config.source]
-  return kind(config.data_dir, _SPLITS[split][config.source], _rows(config))
+  return kind(config.data_dir, _SPLITS[split][config.source], rows)
 
 
-def _open_cache(config, split):
+def _open_cache(config, split, rows):
   own = _SPLITS[split][config.source]
   room = {'tfds': clevr_tfds, 'tree': clevr_tree}[config.source]
   identity = room.identity(config.data_dir, own) if config.data_dir else None
@@ -217,7 +270,7 @@ def _open_cache(config, split):
         '--config.data.data_dir=DIR to make it.'
       )
     picture_cache.write(
-      _open_source(config, split),
+      _open_source(config, split, rows),
       folder,
       split,
       config.image_size,
@@ -225,7 +278,7 @@ def _open_cache(config, split):
       threads=max(config.workers, 1),
     )
   return picture_cache.CachedPictures(
-    folder, split, config.image_size, _rows(config), identity
+    folder, split, config.image_size, rows, identity
   )
 
 
@@ -252,13 +305,17 @@ class _Splits(Mapping):
 
 
 def open_splits(
-  config: ml_collections.ConfigDict, other: str = ''
+  config: ml_collections.ConfigDict,
+  other: str = '',
+  num_objects: tuple[int, int] | None = None,
 ) -> Mapping[str, picture_cache.Pictures]:
   """The pictures of both splits; opened, and made, when they are needed.
 
   Args:
     config: the part `data` of a config, see `default_config`.
     other: an unpacked archive to test on instead; '' for none.
+    num_objects: smallest and largest number of objects of test scenes; None
+      for what the config says.
 
   Returns:
     'test', and 'train' unless training pictures are rendered anew.
@@ -269,5 +326,7 @@ def open_splits(
   if config.source == 'rendered' and not config.num_train:
     del openers['train']
   if other:
-    openers['test'] = functools.partial(open_other, config, other)
+    openers['test'] = functools.partial(open_other, config, other, num_objects)
+  elif num_objects is not None:
+    openers['test'] = functools.partial(open_split, config, 'test', num_objects)
   return _Splits(openers)

@@ -1,7 +1,7 @@
 """The data of an experiment: streams of training and evaluation batches."""
 
 import abc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import itertools
 from typing import Any
@@ -46,6 +46,21 @@ class Data(abc.ABC):
       UserError: if the task predicts from no file, or the file does not fit.
     """
     raise errors.UserError(f'This task cannot predict from a file ({path}).')
+
+  def read_images(self, paths: Sequence[str]) -> Batch:
+    """Reads picture files to predict from.
+
+    Args:
+      paths: of the files.
+
+    Raises:
+      UserError: if the task's model reads no pictures, or one is damaged.
+    """
+    del paths
+    raise errors.UserError(
+      'This task predicts from no pictures; give a file of inputs: '
+      '--inputs=FILE.'
+    )
 
   def to_units(self, predictions: dict[str, np.ndarray]) -> dict[str, Any]:
     """Turns predictions into the units of the input file."""

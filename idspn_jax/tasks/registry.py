@@ -33,6 +33,11 @@ def names() -> list[str]:
   return sorted({*_OWN, *_REGISTERED})
 
 
+def reads_images(name: str) -> bool:
+  """Whether the models of a task of the library read images."""
+  return name in _FROM_IMAGES
+
+
 def register_task(name: str, builder: task_lib.Builder) -> None:
   """Makes a task available to configs under `config.task`.
 
@@ -76,6 +81,7 @@ def build(
   record: Mapping[str, Any] | None = None,
   data_path: str | None = None,
   builder: task_lib.Builder | None = None,
+  num_objects: tuple[int, int] | None = None,
 ) -> task_lib.Experiment:
   """Builds the experiment of a config.
 
@@ -85,6 +91,8 @@ def build(
     data_path: where the run's data file is now, or another file to evaluate
       on with the run's statistics.
     builder: builds the experiment instead of the registered one.
+    num_objects: smallest and largest number of objects of the scenes to test
+      on, for tasks whose models read images.
 
   Raises:
     UserError: if the name is unknown or the config does not fit the task.
@@ -99,6 +107,13 @@ def build(
     if 'path' not in config.get('data', {}):
       raise errors.UserError(f'Task {config.task} reads no data file.')
     files['data_path'] = data_path
+  if num_objects is not None:
+    if not reads_images(config.task):
+      raise errors.UserError(
+        f'Task {config.task} reads no pictures of scenes; leave --num_objects '
+        'out.'
+      )
+    files['num_objects'] = num_objects
   built = builder(config, **files)
   if not isinstance(built, task_lib.Experiment):
     raise errors.UserError(

@@ -236,10 +236,10 @@ class TestRuns:
     assert table['other_file'] == str(SCENES)
     assert table['rows'][0]['set_size_accuracy'] <= 1
     lines = evaluations.format_table(table).splitlines()
-    assert lines[0].split() == ['T', '2*']
-    (line,) = (line for line in lines if line.startswith('ap_0.125 '))
-    assert float(line.split()[1]) == pytest.approx(
-      table['rows'][0]['ap_0.125'], rel=1e-3
+    assert lines[0].split() == ['inner', 'steps', 'T', '2*']
+    line, _ = (line for line in lines if 'up to 0.125 ' in line)
+    assert float(line.split('[')[0].split()[-1]) == pytest.approx(
+      100 * table['rows'][0]['ap_0.125'], abs=0.05
     )
     inputs = run.data.read_inputs(str(SCENES))
     expected = clevr_scenes.load_scenes(SCENES)
