@@ -24,7 +24,7 @@ ALLOWED = {
   'metrics': {'data', 'ops'},
   'data': set(),
   'render': {'data'},
-  'figures': {'data', 'metrics'},
+  'figures': {'data', 'metrics', 'render'},
   'interop': {'losses', 'metrics', 'modules', 'ops', 'solvers'},
   'tasks': {
     'checks',

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import matplotlib.artist
 import matplotlib.colors
 import matplotlib.figure
 import matplotlib.lines
@@ -95,24 +96,39 @@ def _dress(axes, e, column, num_rows):
     axes.tick_params(labelbottom=False)
 
 
-def _legend(figure):
+def legend_handles(
+  outlines: Mapping[str, Path], places: bool = True
+) -> list[matplotlib.artist.Artist]:
+  """What a legend explains: shapes and materials.
+
+  Args:
+    outlines: of the shapes.
+    places: explain the marks of absent objects and of true places too.
+  """
+
   def mark(label, marker, size=9.0, **style):
     style = {'mfc': '#d5d5d5', 'mec': _EDGE, 'mew': 1.0} | style
     return matplotlib.lines.Line2D(
       [], [], ls='', marker=marker, markersize=size, label=label, **style
     )
 
-  handles = [mark(shape, path) for shape, path in OUTLINES.items()]
+  handles = [mark(shape, path) for shape, path in outlines.items()]
   handles += [
     matplotlib.patches.Patch(
       facecolor='#d5d5d5', edgecolor=_EDGE, linestyle=style, label=material
     )
     for material, style in EDGES.items()
   ]
-  handles += [
+  if not places:
+    return handles
+  return handles + [
     mark('absent (presence ≤ 0.5)', 'o', mfc='none', mec='#aaaaaa'),
     mark('true place', '+', 6.0, mec='black'),
   ]
+
+
+def _legend(figure):
+  handles = legend_handles(OUTLINES)
   figure.legend(
     handles=handles,
     loc='outside upper center',

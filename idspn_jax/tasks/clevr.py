@@ -76,6 +76,30 @@ class Clevr(images.ImagesToSets):
     loss, count = metrics['loss'], len(metrics['loss'])
     return {'loss': float(np.mean(loss)), **scores, 'images': float(count)}
 
+  def draw(self, variables, data, key, iterations):
+    """See `Task.draw`: pictures with their objects, and scenes from above."""
+    # Here, because only drawing needs matplotlib.
+    from idspn_jax.figures import scene_predictions
+    from idspn_jax.figures import scenes
+
+    shown = data.examples(EXAMPLES)
+    found: dict[int | str, np.ndarray] = {}
+    for steps in iterations:
+      options = {'iterations': steps} if self.iterates else {}
+      predict = jax.jit(functools.partial(self.predict, **options))
+      label = 'prediction' if steps is None else steps
+      batch = {'image': shown['image']}
+      found[label] = np.asarray(predict(variables, batch, key)['sets'])
+    trained_with = self.config.model.iterations if self.iterates else None
+    return {
+      'predictions': scene_predictions.draw_predictions(
+        shown['image'], shown['target'], found, trained_with=trained_with
+      ),
+      'scenes': scenes.draw_scenes(
+        shown['target'], found, trained_with=trained_with
+      ),
+    }
+
 
 class ClevrData(clevr_pictures.ClevrPictures):
   """CLEVR pictures of one seed, and what predictions say of objects."""

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 from PIL import Image
 import pytest
@@ -128,6 +129,11 @@ class TestEvaluate:
     assert found['source'] == 'other' and found['images'] == 6
     assert found['rows'][0]['dataset_ap'].keys() >= {'inf', '0.0625'}
     assert found['workdir'] == run.workdir and found['step'] == 2
+    figures = run.task.draw(run.variables, run.data, jax.random.key(0), [1])
+    assert set(figures) == {'predictions', 'scenes'}
+    titles = [axes.get_title() for axes in figures['predictions'].axes]
+    # Four examples: picture, truth, prediction.
+    assert sum(title.startswith('T = 1\n') for title in titles) == 4
     assert not (folder / 'own').exists()
 
   def test_has_a_place_of_its_own(self, folder, run):
