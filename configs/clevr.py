@@ -6,9 +6,10 @@
       --iterations=10,20,40 --restarts=1,4
 
 Arguments after the colon, all optional:
-  model       idspn (default), dspn, dspn_momentum (0.5), and iDSPN with another
-              pooling in its inner encoder: idspn_sum, idspn_mean, idspn_rnfs,
-              or momentum 0.5: idspn_momentum_half; slot_attention,
+  model       idspn (default), dspn, dspn_momentum (0.5), dspn_momentum_high
+              (0.9), and iDSPN with another pooling in its inner encoder:
+              idspn_sum, idspn_mean, idspn_rnfs, or momentum 0.5:
+              idspn_momentum_half; slot_attention,
               slot_attention_symmetric, slot_attention_scene (Table 3's three
               scales of coordinates), slot_mlp
   setting     full (default), as in Appendix F.3: 128×128 pixels, 3 to 10
@@ -40,6 +41,7 @@ MODELS = {
   'idspn_rnfs': {**_IDSPN, 'pool': 'rnfs'},
   'dspn': {'gradient': 'unrolled', 'momentum': 0.0},
   'dspn_momentum': {'gradient': 'unrolled', 'momentum': 0.5},
+  'dspn_momentum_high': {'gradient': 'unrolled', 'momentum': 0.9},
   'idspn_momentum_half': {**_IDSPN, 'momentum': 0.5},
   'slot_attention': {'name': 'slot_attention'},
   'slot_attention_symmetric': {

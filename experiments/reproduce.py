@@ -1,4 +1,4 @@
-"""Reproduces Tables 2, 4, 5, 6 and 8: the paper's numbers beside measured ones.
+"""Reproduces Tables 2 to 8: the paper's numbers beside measured ones.
 
     python -m experiments.reproduce --table=5 --cells='4x4/10/*'
     python -m experiments.reproduce --table=2 --setting=reduced \
@@ -13,6 +13,14 @@ them, and a bare model stands for all its cells. Running a command again, with
 more cells or seeds too, only trains what is missing; Ctrl-C saves first. A
 table shows the cells that were asked for: ask for all to collect what several
 calls have trained.
+
+    python -m experiments.reproduce --table=3 --setting=reduced
+    python -m experiments.reproduce --table=7 --setting=reduced \
+      --cells=idspn,idspn_sum
+
+Tables 3 and 7 (CLEVR) only read the runs that are there, in
+--workdir/MODEL/seedK, and show missing ones as missing; with --cells these
+models are trained first.
 
 Leaves in --output: the table as Markdown and as JSON, with every run's numbers,
 configuration, device, versions and date. Tables 5 and 6 evaluate with several
@@ -30,20 +38,33 @@ from experiments import overrides
 from idspn_jax import errors
 
 _TABLE = flags.DEFINE_enum(
-  'table', '2', ['2', '4', '5', '6'], 'Which table; 2 and 4 write Table 8 too.'
+  'table',
+  '2',
+  ['2', '3', '4', '5', '6', '7'],
+  'Which table; 2 and 4 write Table 8 too.',
 )
 _SETTING = flags.DEFINE_enum(
-  'setting', 'paper', ['paper', 'reduced'], 'Tables 2 and 4: which setting.'
+  'setting',
+  'paper',
+  ['paper', 'reduced'],
+  'All but Tables 5 and 6: which setting.',
 )
-_CELLS = flags.DEFINE_list('cells', None, 'Patterns of cells; default: all.')
+_CELLS = flags.DEFINE_list(
+  'cells',
+  None,
+  'Patterns of cells; default: all. Of Tables 3 and 7 those to train; by '
+  'default all are shown and none is trained.',
+)
 _SEEDS = flags.DEFINE_string(
   'seeds',
   None,
   'How many seeds, from 0; or the seeds themselves, like 4,7. Default: 3; of '
-  'Tables 5 and 6: 1.',
+  'Tables 3, 5, 6 and 7: 1.',
 )
 _RESTARTS = flags.DEFINE_list(
-  'restarts', ['1', '2', '4', '8'], 'Tables 5 and 6: numbers of starts.'
+  'restarts',
+  None,
+  'Numbers of starts; default: 1,2,4,8 of Tables 5 and 6, 1,4 of 3 and 7.',
 )
 _STEPS = flags.DEFINE_integer(
   'steps', None, "Training steps instead of the setting's.", lower_bound=1
@@ -58,7 +79,7 @@ _WORKDIR = flags.DEFINE_string(
   'workdir',
   None,
   'Directory of the runs; default: runs/numbering_SETTING, of Tables 5 and 6 '
-  'runs/random_multisets.',
+  'runs/random_multisets, of Tables 3 and 7 runs/clevr/full or reduced.',
 )
 _OUTPUT = flags.DEFINE_string(
   'output', None, 'Directory of tables and figures; default: the workdir.'
@@ -67,6 +88,18 @@ _LIST = flags.DEFINE_bool('list', False, 'Only list the cells.')
 
 # What cells and seeds are made of.
 _FIXED = {
+  'clevr': (
+    'seed',
+    'task',
+    'data.image_size',
+    'data.max_objects',
+    'model.name',
+    'model.gradient',
+    'model.momentum',
+    'model.pool',
+    'model.slots.coordinates',
+    'model.slots.loss_at',
+  ),
   'numbering': (
     'seed',
     'task',
@@ -89,7 +122,9 @@ _FIXED = {
 
 
 def _kind():
-  return 'multisets' if _TABLE.value in ('5', '6') else 'numbering'
+  return {'2': 'numbering', '4': 'numbering', '3': 'clevr', '7': 'clevr'}.get(
+    _TABLE.value, 'multisets'
+  )
 
 
 def _seeds():
@@ -105,6 +140,11 @@ def _seeds():
       'with commas, like 0,1,2 or 5,'
     )
   return seeds
+
+
+def _starts(default):
+  texts = default.split(',') if _RESTARTS.value is None else _RESTARTS.value
+  return command_line.counts('restarts', texts, default, 1_000)
 
 
 def _configs(cell):
@@ -143,18 +183,31 @@ def _multisets():
 
   if _SETTING.value != 'paper':
     raise errors.UserError(
-      f'--setting={_SETTING.value} is of Tables 2 and 4; for small sets choose '
-      'cells: --cells=2x2/10/*.'
+      f'--setting={_SETTING.value} is not of Tables 5 and 6; for small sets '
+      'choose cells: --cells=2x2/10/*.'
     )
   table = int(_TABLE.value)
-  starts = command_line.counts('restarts', _RESTARTS.value, '1,2,4,8', 1_000)
+  starts = _starts('1,2,4,8')
   cells = multiset_tables.read_cells(table, random_multisets.get_config)
   report = functools.partial(multiset_tables.Report, table, starts=starts)
   return cells, 'runs/random_multisets', report
 
 
+def _clevr():
+  """As `_numbering`."""
+  from configs import clevr
+  from idspn_jax.studies import clevr_tables
+
+  table, setting = int(_TABLE.value), _SETTING.value
+  cells = clevr_tables.read_cells(table, clevr.get_config, setting)
+  report = functools.partial(
+    clevr_tables.Report, table, setting=setting, starts=_starts('1,4')
+  )
+  return cells, f'runs/clevr/{clevr_tables.folder_of(setting)}', report
+
+
 def main(argv):
-  """Trains what is missing, prints and saves the tables."""
+  """Trains what is missing and asked for, prints and saves the tables."""
   del argv
   seeds = _seeds()
   # Here, so that --help and wrong flags answer at once.
@@ -167,6 +220,7 @@ def main(argv):
   cells, workdir, make_report = {
     'numbering': _numbering,
     'multisets': _multisets,
+    'clevr': _clevr,
   }[_kind()]()
   cells = tables.select(cells, _CELLS.value)
   if _LIST.value:
@@ -175,14 +229,18 @@ def main(argv):
   workdir = files.local_path(_WORKDIR.value or workdir, '--workdir')
   output = files.local_path(_OUTPUT.value or workdir, '--output')
   report = make_report(cells=cells, directory=output)
-  configs = {cell: _configs(cell) for cell in cells}
+  reads_only = _kind() == 'clevr' and _CELLS.value is None
+  configs = {cell: _configs(cell) for cell in cells if not reads_only}
   # What does not fit is told before anything is trained.
-  for cell in cells:
+  for cell in configs:
     registry.build(configs[cell](seeds[0]))
     cells_lib.check(configs[cell], seeds, os.path.join(workdir, cell.name))
   for cell in cells:
-    print(f'{cell.name}: seed {", ".join(map(str, seeds))}', flush=True)
     directory = os.path.join(workdir, cell.name)
+    if cell not in configs:
+      report.add(cell, {}, directory)
+      continue
+    print(f'{cell.name}: seed {", ".join(map(str, seeds))}', flush=True)
     try:
       results = cells_lib.train(
         configs[cell], seeds, directory, _TOGETHER.value

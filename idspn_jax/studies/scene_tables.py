@@ -45,15 +45,20 @@ def percent_row(row: Mapping[str, Any]) -> dict[str, Any]:
     for end in ('', '_low', '_high'):
       keys = {t: f'{kind}_{t}{end}' for t in _NAMES}
       if keys[_NAMES[0]] in row:
-        found[name + end] = {t: 100 * row[key] for t, key in keys.items()}
+        found[name + end] = {t: _percent(row[key]) for t, key in keys.items()}
       taken |= {*keys.values()}
   rest = {key: value for key, value in row.items() if key not in taken}
   found['accuracy'] = {
-    key.removesuffix(_ACCURACY): 100 * rest.pop(key)
+    key.removesuffix(_ACCURACY): _percent(rest.pop(key))
     for key in list(rest)
     if key.endswith(_ACCURACY)
   }
   return {**found, **rest}
+
+
+def _percent(share):
+  """JSON has no NaN: a row read back says None."""
+  return None if share is None else 100 * share
 
 
 def format_table(table: dict[str, Any]) -> str:
@@ -89,7 +94,7 @@ def _block(table, rows):
     lines.append(f'{heading}, % [95 % interval]')
     for name in _NAMES:
       key = f'{kind}_{name}'
-      label = f'  distance up to {name.replace("inf", "∞")}'
+      label = f'  distance < {name.replace("inf", "∞")}'
       lines.append(line(label, [_interval(row, key) for row in rows]))
       known |= {key, f'{key}_low', f'{key}_high'}
   lines.append('Objects and images')

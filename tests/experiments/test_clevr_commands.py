@@ -17,6 +17,7 @@ HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[1]
 OLD = ROOT / 'tests' / 'runs' / 'old'
 MULTISETS = f'--workdir={OLD / "multisets"}'
+RUN = 'runs/slot_mlp/seed0'
 # Command lines, where RUN is a run on pictures of up to 4 objects, and parts of
 # the line that answers.
 WRONG = {
@@ -56,7 +57,7 @@ def folder(tmp_path_factory, write_clevr_tree):
   folder = tmp_path_factory.mktemp('clevr')
   config = small_config(write_clevr_tree(folder / 'own'), 'model=slot_mlp')
   config.steps = 2
-  loop.train_and_evaluate(config, str(folder / 'run'))
+  loop.train_and_evaluate(config, str(folder / RUN))
   write_clevr_tree(folder / 'other', num_val=8, most=6)
   (folder / 'bad').mkdir()
   (folder / 'bad' / 'bad.png').write_text('no picture')
@@ -69,7 +70,7 @@ def answers(folder):
   """Status, output and errors of the wrong command lines."""
   commands = []
   for line in WRONG:
-    line = line.replace('RUN', f'--workdir={folder / "run"}')
+    line = line.replace('RUN', f'--workdir={folder / RUN}')
     name, *arguments = line.replace('TMP', str(folder)).split()
     commands.append([name, arguments])
   done = subprocess.run(
@@ -100,7 +101,7 @@ def test_is_answered_in_one_line(line, answers, folder):
 def test_evaluate_another_archive(folder, run, read_json):
   done = run(
     'evaluate',
-    f'--workdir={folder / "run"}',
+    f'--workdir={folder / RUN}',
     f'--clevr_source={folder / "other"}',
     '--num_objects=2..3',
     f'--json={folder / "deep" / "scores.json"}',
@@ -115,7 +116,7 @@ def test_evaluate_another_archive(folder, run, read_json):
   assert set(row['dataset_ap']) == set(row['per_image_ap_low'])
   assert found['num_objects'] == [2, 3] and found['source'] == 'other'
   assert {'device', 'versions', 'date', 'config', 'step'} <= set(found)
-  place = folder / 'run' / 'evaluation_other_2to3_objects'
+  place = folder / RUN / 'evaluation_other_2to3_objects'
   assert {path.name for path in place.iterdir()} >= {
     'table.json',
     'predictions.png',
@@ -125,7 +126,7 @@ def test_evaluate_another_archive(folder, run, read_json):
 def test_predict(folder, run):
   done = run(
     'predict',
-    f'--workdir={folder / "run"}',
+    f'--workdir={folder / RUN}',
     f'--images={folder / "good.gif"},{folder / "other/CLEVR_v1.0/images/val"}',
     f'--output={folder / "out.npz"}',
   )
@@ -135,3 +136,21 @@ def test_predict(folder, run):
     assert found['names'][0] == 'good.gif'
     assert found['names'][8] == 'CLEVR_val_000007.png'
     assert found['color'].shape == (9, 4)
+
+
+def test_reproduce_reads_runs(folder, run, read_json):
+  done = run(
+    'reproduce',
+    '--table=3',
+    '--setting=reduced',
+    f'--workdir={folder / "runs"}',
+    f'--output={folder / "tables"}',
+  )
+  assert done.returncode == 0, done.stderr
+  assert 'not comparable' in done.stdout and '| missing ' in done.stdout
+  text = (folder / 'tables' / 'table3.md').read_text('utf-8')
+  assert text in done.stdout
+  found = read_json(folder / 'tables' / 'table3.json')
+  (cell,) = (one for one in found['cells'] if one['runs'])
+  assert cell['cell'] == 'slot_mlp' and cell['runs'][0]['step'] == 2
+  assert cell['runs'][0]['rows'][0]['images'] == 5

@@ -66,7 +66,7 @@ def test_text(table):
   expected = '{:.1f} [{:.1f}, {:.1f}]'.format(
     *(100 * row[f'ap_0.125{end}'] for end in ('', '_low', '_high'))
   )
-  line = next(line for line in blocks[0].splitlines() if 'up to 0.125 ' in line)
+  line = next(line for line in blocks[0].splitlines() if '< 0.125 ' in line)
   assert expected in line
 
 

@@ -237,7 +237,7 @@ class TestRuns:
     assert table['rows'][0]['set_size_accuracy'] <= 1
     lines = evaluations.format_table(table).splitlines()
     assert lines[0].split() == ['inner', 'steps', 'T', '2*']
-    line, _ = (line for line in lines if 'up to 0.125 ' in line)
+    line, _ = (line for line in lines if '< 0.125 ' in line)
     assert float(line.split('[')[0].split()[-1]) == pytest.approx(
       100 * table['rows'][0]['ap_0.125'], abs=0.05
     )
