@@ -95,9 +95,9 @@ def _check_pictures(workdir):
   if _CLEVR_SOURCE.value and _DATA.value:
     raise errors.UserError('Give either --data or --clevr_source, not both.')
   task = directory.read_config(workdir).task
-  if not registry.reads_images(task):
+  if not registry.has_scenes(task):
     raise errors.UserError(
-      f'--{given[0]} is for models that read pictures (task clevr); this run '
+      f'--{given[0]} is for pictures of CLEVR scenes (task clevr); this run '
       f'is of task {task}.'
     )
 

@@ -25,6 +25,8 @@ _OWN: dict[str, task_lib.Builder] = {
 }
 # Those whose models read images.
 _FROM_IMAGES = ('clevr',)
+# Those on pictures of CLEVR scenes.
+_OF_SCENES = ('clevr',)
 _REGISTERED: dict[str, task_lib.Builder] = {}
 
 
@@ -33,9 +35,9 @@ def names() -> list[str]:
   return sorted({*_OWN, *_REGISTERED})
 
 
-def reads_images(name: str) -> bool:
-  """Whether the models of a task of the library read images."""
-  return name in _FROM_IMAGES
+def has_scenes(name: str) -> bool:
+  """Whether a task of the library is on pictures of CLEVR scenes."""
+  return name in _OF_SCENES
 
 
 def register_task(name: str, builder: task_lib.Builder) -> None:
@@ -92,7 +94,7 @@ def build(
       on with the run's statistics.
     builder: builds the experiment instead of the registered one.
     num_objects: smallest and largest number of objects of the scenes to test
-      on, for tasks whose models read images.
+      on, for tasks on pictures of CLEVR scenes.
 
   Raises:
     UserError: if the name is unknown or the config does not fit the task.
@@ -108,7 +110,7 @@ def build(
       raise errors.UserError(f'Task {config.task} reads no data file.')
     files['data_path'] = data_path
   if num_objects is not None:
-    if not reads_images(config.task):
+    if not has_scenes(config.task):
       raise errors.UserError(
         f'Task {config.task} reads no pictures of scenes; leave --num_objects '
         'out.'

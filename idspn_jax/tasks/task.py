@@ -212,7 +212,7 @@ class Experiment(NamedTuple):
 # What is registered under a task's name: `build(config)`. Tasks that read files
 # also take `record` (what the run stored of its data) and `data_path` (where
 # the data file is now, or another file to evaluate on), both None by default;
-# those whose models read images also `num_objects`, see `registry.build`.
+# those on pictures of CLEVR scenes also `num_objects`, see `registry.build`.
 Builder = Callable[..., Experiment]
 
 
