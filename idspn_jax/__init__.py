@@ -35,6 +35,7 @@ _HOMES = {
   'ProjectedGradient': 'idspn_jax.solvers.projected_gradient',
   'RegularizedConjugateGradient': 'idspn_jax.solvers.gradients',
   'SetAutoencoder': 'idspn_jax.modules.autoencoder',
+  'SetPredictor': 'idspn_jax.modules.set_predictor',
   'Restarts': 'idspn_jax.solvers.restarts',
   'SetDecoder': 'idspn_jax.modules.set_decoder',
   'SetEncoder': 'idspn_jax.modules.set_encoders',
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
   from idspn_jax.modules.set_decoder import SetDecoder as SetDecoder
   from idspn_jax.modules.set_encoders import FSPool as FSPool
   from idspn_jax.modules.set_encoders import SetEncoder as SetEncoder
+  from idspn_jax.modules.set_predictor import SetPredictor as SetPredictor
   from idspn_jax.modules.slot_attention import SlotAttention as SlotAttention
   from idspn_jax.modules.slot_predictors import (
     SlotAttentionPredictor as SlotAttentionPredictor,
