@@ -78,7 +78,10 @@ def update(
       part = part.reshape(size)
       return jax.lax.dynamic_update_slice(image, part, start)
 
-    parts = function(top, left, jax.tree.map(read, arrays))
+    # Without the barrier, compilers copy whole images to update one in place
+    # while another part of the same computation still reads it.
+    parts = jax.lax.optimization_barrier(jax.tree.map(read, arrays))
+    parts = jax.lax.optimization_barrier(function(top, left, parts))
     return jax.tree.map(write, arrays, parts)
 
   return jax.lax.fori_loop(0, rows * columns, body, arrays)
