@@ -56,7 +56,9 @@ def update(
     where: one rectangle, `(4,)`, as `rectangle` gives it.
     arrays: a tree of images `(H, W)`, sides multiples of a block's.
     function: gets a block's first row and column and a tree of its parts
-      `(ROWS, COLUMNS)`; returns their new values.
+      `(ROWS, COLUMNS)`; returns their new values. What reads the parts should
+      lie in a conditional: otherwise compilers copy whole images, to update one
+      in place while the old one is still read.
     *leading: indices of further axes before the images' rows.
 
   Returns:
@@ -78,10 +80,7 @@ def update(
       part = part.reshape(size)
       return jax.lax.dynamic_update_slice(image, part, start)
 
-    # Without the barrier, compilers copy whole images to update one in place
-    # while another part of the same computation still reads it.
-    parts = jax.lax.optimization_barrier(jax.tree.map(read, arrays))
-    parts = jax.lax.optimization_barrier(function(top, left, parts))
+    parts = function(top, left, jax.tree.map(read, arrays))
     return jax.tree.map(write, arrays, parts)
 
   return jax.lax.fori_loop(0, rows * columns, body, arrays)

@@ -81,14 +81,14 @@ def visible(
     solid = jax.tree.map(lambda a: a[row], solids)
 
     def function(top, left, parts):
-      depth, index = parts
       x, y = blocks.coordinates(top, left)
       rays = directions(camera, x, y, width, height)
-      t = geometry.switch(
-        solid,
-        lambda shape: geometry.hit(shape, solid, camera.position, rays),
-      )
-      return jnp.minimum(t, depth), jnp.where(t < depth, row, index)
+
+      def of_shape(shape, depth, index):
+        t = geometry.hit(shape, solid, camera.position, rays)
+        return jnp.minimum(t, depth), jnp.where(t < depth, row, index)
+
+      return geometry.switch(solid, of_shape, *parts)
 
     return blocks.update(where[:, row], images, function)
 
