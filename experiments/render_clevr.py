@@ -136,6 +136,7 @@ def _compare():
 
 
 def _render():
+  from idspn_jax.render import jobs
   from idspn_jax.render import rendered_pictures
   from idspn_jax.runs import files
   from idspn_jax.studies import rendered_clevr
@@ -147,6 +148,7 @@ def _render():
     )
     print(f'Wrote {len(paths)} pictures to {out}')
   elif _CACHE.value:
+    jobs.use_one_thread()
     descriptions = _descriptions('128x128')
     if not descriptions:
       raise errors.UserError(
