@@ -50,6 +50,7 @@ _HOMES = {
   'evaluate_at': 'idspn_jax.studies.evaluations',
   'fspool': 'idspn_jax.ops.fspool',
   'hungarian_loss': 'idspn_jax.losses.set_losses',
+  'load_pretrained': 'idspn_jax.runs.pretrained',
   'load_run': 'idspn_jax.runs.loading',
   'match': 'idspn_jax.ops.assignment',
   'predict': 'idspn_jax.studies.predictions',
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
   from idspn_jax.ops.simplex import project_simplex as project_simplex
   from idspn_jax.runs.config import default_config as default_config
   from idspn_jax.runs.loading import load_run as load_run
+  from idspn_jax.runs.pretrained import load_pretrained as load_pretrained
   from idspn_jax.solvers.decode import Decoded as Decoded
   from idspn_jax.solvers.decode import decode as decode
   from idspn_jax.solvers.energy import Inputs as Inputs
