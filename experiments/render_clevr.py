@@ -12,9 +12,11 @@ it writes uint8 arrays for training. Both go on where they were interrupted.
 renders the scenes of a scene file, with recorded cameras and lamps.
 
     python -m experiments.render_clevr --compare=CLEVR_v1.0 \
-      --facts=render_facts.json --split=val --size=128x128 --figure=FILE.png
+      --facts=render_facts.json --split=val --size=128x128 --figure=FILE.png \
+      --results=FILE.json
 
-renders the scenes of real pictures and prints by how much they differ.
+renders the scenes of real pictures and prints by how much they differ; the
+figure and the file of numbers are optional.
 """
 
 import os
@@ -43,6 +45,9 @@ _FACTS = flags.DEFINE_string('facts', None, 'Recorded cameras and lamps.')
 _COMPARE = flags.DEFINE_string('compare', None, 'CLEVR_v1.0 of real pictures.')
 _SPLIT = flags.DEFINE_enum('split', 'val', ['train', 'val'], 'For --compare.')
 _FIGURE = flags.DEFINE_string('figure', None, 'File for --compare to draw to.')
+_RESULTS = flags.DEFINE_string(
+  'results', None, 'File for --compare to write its numbers to, as JSON.'
+)
 _SHOWN = 6  # Pictures of the figure.
 
 
@@ -81,6 +86,30 @@ def _descriptions(default_size):
   ]
 
 
+def _save_numbers(found):
+  """Writes the numbers of a comparison, and where they come from."""
+  from idspn_jax.runs import files
+  from idspn_jax.runs import provenance
+
+  height, width = found.real.shape[1:3]
+  content = {
+    'pictures': len(found.names),
+    'split': _SPLIT.value,
+    'width': width,
+    'height': height,
+    'unit': 'grey levels (0 to 255), mean absolute difference',
+    'error': found.error,
+    'object_error': found.object_error,
+    'median_error': found.median_error,
+    'median_object_error': found.median_object_error,
+    'projection_error_pixels': found.projection_error,
+    **provenance.provenance(),
+  }
+  path = files.local_path(_RESULTS.value, '--results')
+  files.write_json(path, content)
+  print(f'Wrote {path}')
+
+
 def _compare():
   from idspn_jax.figures import renders
   from idspn_jax.figures import save
@@ -94,6 +123,8 @@ def _compare():
     _COMPARE.value, _FACTS.value, _SPLIT.value, _size('128x128')
   )
   print(render_errors.report(found))
+  if _RESULTS.value:
+    _save_numbers(found)
   if _FIGURE.value:
     figure = renders.draw_renders(
       found.real[:_SHOWN], found.rendered[:_SHOWN], found.names[:_SHOWN]
@@ -105,6 +136,7 @@ def _compare():
 
 
 def _render():
+  from idspn_jax.render import jobs
   from idspn_jax.render import rendered_pictures
   from idspn_jax.runs import files
   from idspn_jax.studies import rendered_clevr
@@ -116,6 +148,7 @@ def _render():
     )
     print(f'Wrote {len(paths)} pictures to {out}')
   elif _CACHE.value:
+    jobs.use_one_thread()
     descriptions = _descriptions('128x128')
     if not descriptions:
       raise errors.UserError(
@@ -147,6 +180,8 @@ def main(argv):
       'Say what to do by one of --out=DIR (pictures), --cache=DIR (arrays) and '
       '--compare=CLEVR_v1.0 (beside real pictures).'
     )
+  if _RESULTS.value and not _COMPARE.value:
+    raise errors.UserError('--results needs --compare=CLEVR_v1.0.')
   if _SCENES.value and not _OUT.value:
     raise errors.UserError('--scenes needs --out=DIR.')
   if _COMPARE.value:

@@ -35,6 +35,7 @@ _HOMES = {
   'ProjectedGradient': 'idspn_jax.solvers.projected_gradient',
   'RegularizedConjugateGradient': 'idspn_jax.solvers.gradients',
   'SetAutoencoder': 'idspn_jax.modules.autoencoder',
+  'SetPredictor': 'idspn_jax.modules.set_predictor',
   'Restarts': 'idspn_jax.solvers.restarts',
   'SetDecoder': 'idspn_jax.modules.set_decoder',
   'SetEncoder': 'idspn_jax.modules.set_encoders',
@@ -49,6 +50,7 @@ _HOMES = {
   'evaluate_at': 'idspn_jax.studies.evaluations',
   'fspool': 'idspn_jax.ops.fspool',
   'hungarian_loss': 'idspn_jax.losses.set_losses',
+  'load_pretrained': 'idspn_jax.runs.pretrained',
   'load_run': 'idspn_jax.runs.loading',
   'match': 'idspn_jax.ops.assignment',
   'predict': 'idspn_jax.studies.predictions',
@@ -81,6 +83,7 @@ if TYPE_CHECKING:
   from idspn_jax.modules.set_decoder import SetDecoder as SetDecoder
   from idspn_jax.modules.set_encoders import FSPool as FSPool
   from idspn_jax.modules.set_encoders import SetEncoder as SetEncoder
+  from idspn_jax.modules.set_predictor import SetPredictor as SetPredictor
   from idspn_jax.modules.slot_attention import SlotAttention as SlotAttention
   from idspn_jax.modules.slot_predictors import (
     SlotAttentionPredictor as SlotAttentionPredictor,
@@ -97,6 +100,7 @@ if TYPE_CHECKING:
   from idspn_jax.ops.simplex import project_simplex as project_simplex
   from idspn_jax.runs.config import default_config as default_config
   from idspn_jax.runs.loading import load_run as load_run
+  from idspn_jax.runs.pretrained import load_pretrained as load_pretrained
   from idspn_jax.solvers.decode import Decoded as Decoded
   from idspn_jax.solvers.decode import decode as decode
   from idspn_jax.solvers.energy import Inputs as Inputs

@@ -17,9 +17,9 @@ import jax
 import numpy as np
 
 from idspn_jax.interop import official
-from idspn_jax.modules import autoencoder
 from idspn_jax.modules import image_encoder
 from idspn_jax.modules import resnet
+from idspn_jax.modules import set_predictor
 
 NAMES = ('official', 'torchvision')
 _IMAGE_PREFIX = 'input_to_z.'
@@ -75,14 +75,17 @@ def _torchvision_name(path):
 
 
 def _official_name(name):
+  """A plain name as the official code has it."""
   first, _, rest = name.partition('.')
+  if first in ('inner_obj', 'dspn'):
+    return name
   if first not in _PLACES:
     return _IMAGE_PREFIX + name
   return f'{_IMAGE_PREFIX}layers.{_PLACES[first]}.{rest}'
 
 
 def _plain_name(name):
-  """A given name as torchvision has it; others without `net.`."""
+  """A given name as torchvision has it; heads and decoders without prefix."""
   name = name.removeprefix(official.PREFIX)
   short = name.removeprefix(_IMAGE_PREFIX)
   place = re.fullmatch(r'layers\.(\d+)\.(.*)', short)
@@ -111,7 +114,7 @@ def _image_arrays(variables):
     for path, array in _leaves(variables.get(collection, {})):
       if collection == 'params' and path[0] == 'decoder':
         continue
-      short = path[1:] if path[0] == 'input_encoder' else path
+      short = path[1:] if path[0] == 'encoder' else path
       name = _torchvision_name(short)
       if name is None:
         raise ValueError(
@@ -136,12 +139,12 @@ def _shapes_of(module):
     size = resnet.total_stride(module.stem, module.blocks)
   else:
     encoder = module
-    if isinstance(module, autoencoder.SetAutoencoder):
-      encoder = module.input_encoder
+    if isinstance(module, set_predictor.SetPredictor):
+      encoder = module.encoder
     if not isinstance(encoder, image_encoder.ImageEncoder):
       raise ValueError(
         'Weights are converted for a ResNet, an ImageEncoder or a '
-        f'SetAutoencoder whose input_encoder is one; got {module!r}.'
+        f'SetPredictor whose encoder is one; got {module!r}.'
       )
     size = encoder.image_size
   keys = dict.fromkeys(('params', 'initial_set'), jax.random.key(0))
@@ -209,7 +212,7 @@ def _checked(state, expected):
 def from_state_dict(
   state: Mapping[str, Any],
   module: (
-    resnet.ResNet | image_encoder.ImageEncoder | autoencoder.SetAutoencoder
+    resnet.ResNet | image_encoder.ImageEncoder | set_predictor.SetPredictor
   ),
 ) -> dict[str, Any]:
   """Converts PyTorch weights to the variables of a module.
@@ -233,8 +236,7 @@ def from_state_dict(
   variables: dict[str, Any] = {name: {} for name in _COLLECTIONS}
   decoder = dict(state)
   for name, collection, path, _ in _image_arrays(shapes):
-    array = np.ascontiguousarray(_from_torch(decoder.pop(name)))
-    _put(variables[collection], path, array)
+    _put(variables[collection], path, _from_torch(decoder.pop(name)))
   variables['params'] |= official.from_official(decoder)
   return variables
 
@@ -263,7 +265,7 @@ def to_state_dict(
   for name, _, _, array in _image_arrays(variables):
     if names == 'official':
       name = _official_name(name)
-    state[prefix + name] = np.ascontiguousarray(_to_torch(array))
+    state[prefix + name] = _to_torch(array)
   decoder = variables.get('params', {}).get('decoder')
   if decoder is not None:
     state |= official.to_official({'decoder': decoder}, prefix)
@@ -285,8 +287,9 @@ def load_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     ValueError: if it is another kind of file, or damaged.
   """
   try:
-    with np.load(path, allow_pickle=False) as file:
-      return dict(file)
+    with open(path, 'rb') as file:
+      with np.load(file, allow_pickle=False) as arrays:
+        return dict(arrays)
   except FileNotFoundError:
     raise
   # NumPy refuses pickles by ValueError, and returns no context for `.npy`.

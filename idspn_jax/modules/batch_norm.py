@@ -35,17 +35,18 @@ class BatchNorm(nn.Module):
   dtype: Any = None
   axis_name: str | None = None
 
+  def _is_divided(self):
+    # Initialising runs outside of the mapped axis.
+    return self.axis_name is not None and not self.is_initializing()
+
   def _mean(self, x):
     mean = jnp.mean(x, tuple(range(x.ndim - 1)))
-    if self.axis_name is None or self.is_initializing():
-      return mean
-    return jax.lax.pmean(mean, self.axis_name)
+    return jax.lax.pmean(mean, self.axis_name) if self._is_divided() else mean
 
   def _count(self, x):
-    count = x.size // x.shape[-1]
-    if self.axis_name is None or self.is_initializing():
-      return count
-    return count * jax.lax.psum(1, self.axis_name)
+    """Values per feature in the whole batch."""
+    devices = jax.lax.axis_size(self.axis_name) if self._is_divided() else 1
+    return devices * (x.size // x.shape[-1])
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -77,16 +78,16 @@ class BatchNorm(nn.Module):
       mean = self._mean(x)
       centred = x - mean.reshape(rows)
       var = self._mean(jnp.square(centred))
+      count = self._count(x)
+      if count < 2 and not self.is_initializing():
+        raise ValueError(
+          'Batch normalisation in training needs more than one value per '
+          f'feature; got an input of shape {x.shape}. Give larger batches.'
+        )
       if not self.is_initializing() and self.is_mutable_collection(
         'batch_stats'
       ):
         self._update(running_mean, mean)
-        count = self._count(x)
-        if count < 2:
-          raise ValueError(
-            'Batch normalisation in training needs more than one value per '
-            f'feature; got an input of shape {x.shape}. Give larger batches.'
-          )
         self._update(running_var, var * (count / (count - 1)))
     else:
       centred = x - running_mean.value.reshape(rows)

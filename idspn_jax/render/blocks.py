@@ -18,7 +18,7 @@ def padded(size: int, block: int) -> int:
 
 
 def rectangle(x: jax.Array, y: jax.Array, width: int, height: int) -> jax.Array:
-  """The blocks that hold points.
+  """The smallest row of blocks that hold points, wherever they begin.
 
   Args:
     x: columns of points, `(..., P)`.
@@ -27,19 +27,21 @@ def rectangle(x: jax.Array, y: jax.Array, width: int, height: int) -> jax.Array:
     height: rows of the image.
 
   Returns:
-    First row and column of blocks, and numbers of rows and columns of blocks,
-    `(4, ...)`, int32; the numbers are 0 if no point's box meets the image.
+    First row and column of the image, both even, and numbers of rows and
+    columns of blocks, `(4, ...)`, int32; the numbers are 0 if no point's box
+    meets the image. Blocks stay within sides padded to multiples of a block's.
   """
 
   def span(values, size, block):
-    last = padded(size, block) // block
-    low = jnp.clip(jnp.floor(jnp.min(values, -1) / block), 0, last)
-    high = jnp.clip(jnp.floor(jnp.max(values, -1) / block) + 1, 0, last)
-    return low, high - low
+    low = jnp.clip(jnp.floor(jnp.min(values, -1)), 0, size).astype(jnp.int32)
+    high = jnp.clip(jnp.floor(jnp.max(values, -1)) + 1, 0, size)
+    low -= low % 2
+    number = (high.astype(jnp.int32) - low + block - 1) // block
+    return jnp.minimum(low, padded(size, block) - number * block), number
 
   row, rows = span(y, height, ROWS)
   column, columns = span(x, width, COLUMNS)
-  return jnp.stack([row, column, rows, columns]).astype(jnp.int32)
+  return jnp.stack([row, column, rows, columns])
 
 
 def update(
@@ -54,7 +56,9 @@ def update(
     where: one rectangle, `(4,)`, as `rectangle` gives it.
     arrays: a tree of images `(H, W)`, sides multiples of a block's.
     function: gets a block's first row and column and a tree of its parts
-      `(ROWS, COLUMNS)`; returns their new values.
+      `(ROWS, COLUMNS)`; returns their new values. What reads the parts should
+      lie in a conditional: otherwise compilers copy whole images, to update one
+      in place while the old one is still read.
     *leading: indices of further axes before the images' rows.
 
   Returns:
@@ -63,8 +67,8 @@ def update(
   row, column, rows, columns = where
 
   def body(k, arrays):
-    top = (row + k // columns) * ROWS
-    left = (column + k % columns) * COLUMNS
+    top = row + k // columns * ROWS
+    left = column + k % columns * COLUMNS
     start = (*leading, top, left)
     size = (1,) * len(leading) + (ROWS, COLUMNS)
 

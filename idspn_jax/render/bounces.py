@@ -52,8 +52,8 @@ class Light(NamedTuple):
       three arrays `(CELLS * CELLS,)`.
     bounce: the part of the radiance that objects send to the ground, alike.
     received: irradiance that objects receive from the ground and each other,
-      `(N, TEXELS, 3)`.
-    sent: radiance of the objects' surfaces, `(N, TEXELS, 3)`.
+      as textures `(N, T, 3)` that `surfaces.look_up` reads.
+    sent: radiance of the objects' surfaces, alike.
     flags: which objects may shade which; see `neighbours`.
   """
 
@@ -322,5 +322,8 @@ def gather(
   bounce = tuple(scale * o for o in onto)
   ratio = tuple(
     (s + b) / f.ravel() for s, b, f in zip(seen, bounce, free, strict=True)
+  )
+  received, sent = (
+    surfaces.with_borders(objects.solids.shape, t) for t in (received, sent)
   )
   return Light(ratio, bounce, received, sent, flags)

@@ -3,11 +3,21 @@
 from collections.abc import Callable, Iterable, Sequence
 import contextlib
 import multiprocessing
+import os
 from typing import TypeVar
 
 import tqdm
 
 Job = TypeVar('Job')
+
+
+def use_one_thread() -> None:
+  """Lets JAX compute on one thread of the CPU, unless NPROC says otherwise.
+
+  Has an effect before JAX first computes. The renderer's programs consist of
+  many short steps: sharing them among threads takes more than it gives.
+  """
+  os.environ.setdefault('NPROC', '1')
 
 
 def run_all(
@@ -23,7 +33,8 @@ def run_all(
     function: does a job and returns how many units it made; picklable if there
       are several processes.
     jobs: what is to be done.
-    processes: how many processes work; 1 means this one.
+    processes: how many processes work; 1 means this one. Each of several
+      computes on one thread.
     total: units of all jobs.
     unit: what the progress bar counts.
 
@@ -37,7 +48,8 @@ def run_all(
     results: Iterable[int] = map(function, jobs)
     if processes > 1 and len(jobs) > 1:
       context = multiprocessing.get_context('spawn')
-      pool = stack.enter_context(context.Pool(min(processes, len(jobs))))
+      pool = context.Pool(min(processes, len(jobs)), use_one_thread)
+      stack.enter_context(pool)
       results = pool.imap_unordered(function, jobs)
     for made in results:
       bar.update(made)

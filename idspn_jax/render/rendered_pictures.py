@@ -21,10 +21,11 @@ import numpy as np
 from idspn_jax.render import batches
 from idspn_jax.render import jobs
 from idspn_jax.render import sample_scenes
+from idspn_jax.render import scene_files
 
 SHARD = 500
 # Raised when the same seed no longer gives the same pictures.
-VERSION = 1
+VERSION = 2
 SPLITS = ('train', 'val', 'test')
 _CHUNK = 20
 
@@ -203,7 +204,12 @@ def _missing(directory, description):
 
 
 class RenderedPictures:
-  """A set of pictures on disk, read by number."""
+  """A set of pictures on disk, read by number; a `picture_cache.Pictures`.
+
+  Attributes:
+    description: what the pictures are.
+    names: what `experiments.render_clevr --out` would call them, S of them.
+  """
 
   def __init__(self, directory: str | os.PathLike[str]):
     """Opens it.
@@ -214,7 +220,7 @@ class RenderedPictures:
     Raises:
       ValueError: if it is not such a directory, damaged, or not complete.
     """
-    directory = pathlib.Path(directory)
+    self._directory = directory = pathlib.Path(directory)
     found = _described(directory)
     if not isinstance(found, dict) or found.pop('version', None) != VERSION:
       raise ValueError(
@@ -238,6 +244,44 @@ class RenderedPictures:
     self._shards = [
       [_map(path) for path in _shard_paths(directory, n)] for n in shards
     ]
+    self.names = [
+      scene_files.picture_name(self.description.split, n)
+      for n in range(self.description.count)
+    ]
+
+  def __reduce__(self):
+    """Pickles where the pictures are, not the pictures."""
+    return RenderedPictures, (self._directory,)
+
+  @functools.cached_property
+  def targets(self) -> np.ndarray:
+    """Features of all pictures' objects, `(S, 10, 19)`, float32."""
+    return np.concatenate([features for _, features in self._shards])
+
+  def picture(self, index: int, image_size: int) -> np.ndarray:
+    """One picture: `(image_size, image_size, 3)`, uint8.
+
+    Raises:
+      ValueError: if the pictures are of another size.
+      IndexError: if there is no such picture.
+    """
+    width, height = self.description.width, self.description.height
+    if (width, height) != (image_size, image_size):
+      raise ValueError(
+        f'{self._directory} holds pictures of {width}×{height}, not '
+        f'{image_size}×{image_size}; render them with '
+        f'--size={image_size}x{image_size} to another directory, or set the '
+        'image size to theirs.'
+      )
+    self._check(np.asarray(index))
+    pictures, _ = self._shards[index // SHARD]
+    return np.array(pictures[index % SHARD])
+
+  def _check(self, numbers):
+    if np.any((numbers < 0) | (numbers >= len(self))):
+      raise IndexError(
+        f'There are pictures 0 to {len(self) - 1}; got {numbers}.'
+      )
 
   def __len__(self) -> int:
     """The number of pictures."""
@@ -256,10 +300,7 @@ class RenderedPictures:
       IndexError: if there is no such picture.
     """
     numbers = np.asarray(numbers)
-    if np.any((numbers < 0) | (numbers >= len(self))):
-      raise IndexError(
-        f'There are pictures 0 to {len(self) - 1}; got {numbers}.'
-      )
+    self._check(numbers)
     found = [
       [array[n % SHARD] for array in self._shards[n // SHARD]]
       for n in numbers.ravel()

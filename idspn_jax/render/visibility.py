@@ -80,17 +80,17 @@ def visible(
   def draw(row, images):
     solid = jax.tree.map(lambda a: a[row], solids)
 
-    def of_shape(shape, images):
-      def function(top, left, parts):
-        depth, index = parts
-        x, y = blocks.coordinates(top, left)
-        rays = directions(camera, x, y, width, height)
+    def function(top, left, parts):
+      x, y = blocks.coordinates(top, left)
+      rays = directions(camera, x, y, width, height)
+
+      def of_shape(shape, depth, index):
         t = geometry.hit(shape, solid, camera.position, rays)
         return jnp.minimum(t, depth), jnp.where(t < depth, row, index)
 
-      return blocks.update(where[:, row], images, function)
+      return geometry.switch(solid, of_shape, *parts)
 
-    return geometry.switch(solid, of_shape, images)
+    return blocks.update(where[:, row], images, function)
 
   start = jnp.full(shape, geometry.FAR), jnp.full(shape, -1, jnp.int32)
   return jax.lax.fori_loop(0, count, draw, start)

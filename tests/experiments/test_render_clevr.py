@@ -13,6 +13,7 @@ WRONG = {
   ('--out=x', '--cache=y'): 'by one of',
   ('--cache=x', '--scenes=y'): '--scenes needs --out',
   ('--compare=x',): '--facts',
+  ('--cache=x', '--results=y'): '--results needs --compare',
   ('--out={tmp}',): '--num_train',
   ('--out={tmp}', '--num_val=1', '--size=480'): '--size=480',
   ('--out={tmp}', '--num_val=1', '--size=4x4'): '--size=4x4',

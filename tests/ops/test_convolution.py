@@ -12,6 +12,7 @@ from idspn_jax.ops import convolution
   (1, 1, 0), (1, 2, 0), (2, 2, 0), (3, 1, 1), (3, 2, 1), (7, 2, 3), (4, 3, 2),
 ])  # fmt: skip
 @pytest.mark.parametrize('edge', [7, 8])
+@pytest.mark.usefixtures('x64')
 def test_forms_agree(size, stride, padding, edge):
   keys = jax.random.split(jax.random.key(0), 3)
   x = jax.random.normal(keys[0], (2, edge, edge + 1, 3), jnp.float64)

@@ -95,6 +95,19 @@ class TestScenes:
       assert np.all(np.any(other != rendered, axis=(1, 2, 3))), field
 
 
+class TestTogether:
+  def test_pictures_are_those_of_one_after_another(self, scenes, rendered):
+    # Four, and a rest of two.
+    found = image.render(scenes, constants.Look(), 128, 128, batch_size=4)
+    apart = np.abs(np.asarray(image.as_bytes(found)).astype(int) - rendered)
+    assert np.max(apart) <= 1
+    assert np.mean(apart > 0) <= 1e-4
+
+  def test_none_at_a_time_is_refused(self, scenes):
+    with pytest.raises(ValueError, match='batch_size is 0'):
+      image.render(scenes, constants.Look(), 8, 8, batch_size=0)
+
+
 class TestSize:
   def test_another_size_is_the_view_squashed(self, scenes, rendered):
     small = render(scenes, (50, 38))

@@ -127,8 +127,8 @@ class TestUnits:
     task = clevr.Clevr(config)
     batch = batch_of(config)
     found = task.evaluate(task.init(KEY), batch, KEY)
-    scale = np.ones(19, np.float32)
-    scale[:3] = 3.0
+    scale = np.ones((1, 1, 19), np.float32)
+    scale[..., :3] = 3.0
     expected = set_losses.hungarian_loss(
       found['prediction'] * scale, batch['target'] * scale
     )
