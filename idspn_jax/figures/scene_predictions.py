@@ -44,7 +44,8 @@ def _can():
   arc = np.stack([np.cos(turn), np.sin(turn)], axis=-1) * (0.85, 0.25)
   top, bottom = arc + (0, 0.7), arc * (1, -1) - (0, 0.7)
   front = arc * (1, -1) + (0, 0.7)
-  around = np.concatenate([top, bottom[::-1], top[:1], front])
+  # Both parts turn the same way, so that the whole is filled.
+  around = np.concatenate([top, bottom[::-1], top[:1], front[::-1]])
   codes = np.full(len(around), Path.LINETO)
   codes[0] = codes[-len(front)] = Path.MOVETO
   return Path(around, codes)

@@ -80,7 +80,8 @@ def json_table(run: loading.LoadedRun, table: dict[str, Any]) -> dict[str, Any]:
     The table, with the run's `workdir` and the base name of the evaluated
     data's path as `source` (of data without a path, the config's
     `data.source`, if any). Of CLEVR scenes `rows` are those of
-    `scene_tables.percent_row`, and there is the number of `images`.
+    `scene_tables.percent_row`, and there are the number of `images`, and
+    `num_objects` if scenes of other numbers of objects were left out.
   """
   data = run.config.get('data', {})
   place = table.get('other_file') or data.get('path')
@@ -93,6 +94,8 @@ def json_table(run: loading.LoadedRun, table: dict[str, Any]) -> dict[str, Any]:
     'source': os.path.basename(os.path.normpath(place)) if place else None,
   }
   found.pop('other_file', None)
+  if (chosen := _num_objects(table)) is not None:
+    found['num_objects'] = chosen
   rows = table['rows']
   if scene_tables.has_scores(rows[0]):
     found['rows'] = [scene_tables.percent_row(row) for row in rows]
@@ -114,14 +117,25 @@ def format_table(table: dict[str, Any]) -> str:
     lines = _with_columns(table, names)
   else:
     lines = _with_rows(table, names)
-  if 'num_objects' in table:
-    low, high = table['num_objects']
-    lines.append(f'Only scenes of {low} to {high} objects.')
-  if 'other_file' in table:
+  if (chosen := _num_objects(table)) is not None:
+    lines.append('Only scenes of {} to {} objects.'.format(*chosen))
+  if 'other_file' in table and scene_tables.reads_pictures(table):
+    lines.append(
+      f"The val pictures of {table['other_file']}, not the run's own."
+    )
+  elif 'other_file' in table:
     lines.append(
       f"All sets of {table['other_file']}, another file than the run's own."
     )
   return '\n'.join(lines)
+
+
+def _num_objects(table):
+  """Which scenes were evaluated; None for all."""
+  data = table.get('config', {}).get('data', {})
+  if 'num_objects' in table or not data.get('leave_out'):
+    return table.get('num_objects')
+  return [data['min_objects'], data['max_objects']]
 
 
 def _setting(table, row):

@@ -26,6 +26,12 @@ def has_scores(row: Mapping[str, Any]) -> bool:
   return all(f'{kind}_{t}' in row for kind, *_ in _KINDS for t in _NAMES)
 
 
+def reads_pictures(table: Mapping[str, Any]) -> bool:
+  """Whether an evaluation is of pictures of scenes, not of scene files."""
+  row = table['rows'][0]
+  return has_scores(row) and 'images' in row
+
+
 def percent_row(row: Mapping[str, Any]) -> dict[str, Any]:
   """One row for a table of results, shares in percent.
 

@@ -79,5 +79,17 @@ def test_models_without_inner_steps(table):
   assert scene_tables.percent_row(rows[0])['iterations'] is None
 
 
+def test_which_scenes_are_told(table):
+  data = {'leave_out': True, 'min_objects': 3, 'max_objects': 6}
+  table['config'] = {'data': data}
+  text = evaluations.format_table(table | {'other_file': '/data/clevr'})
+  assert 'Only scenes of 3 to 6 objects.' in text
+  assert 'The val pictures of /data/clevr' in text
+  text = evaluations.format_table(table | {'num_objects': [4, 5]})
+  assert 'Only scenes of 4 to 5 objects.' in text
+  data['leave_out'] = False
+  assert 'Only scenes' not in evaluations.format_table(table)
+
+
 def test_what_has_no_scores():
   assert not scene_tables.has_scores({'iterations': 1, 'loss': 1.0})
