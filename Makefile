@@ -48,6 +48,12 @@ setup: $(VENV)/.stamp-wheel  ## Makes .venv with the built wheel and all tools
 demo: setup  ## Sets up, then trains and shows a small model
 	$(BIN)/python -m experiments.demo --workdir=runs/demo $(DEMO_ARGS)
 
+# Tests compile the same small programs again and again: compiled ones are kept
+# for as long as the copied tests are. Each worker computes on one thread.
+TEST_SPEED = NPROC=1 \
+  JAX_COMPILATION_CACHE_DIR=$(abspath $(STAGING))/.compiled \
+  JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
+
 test: setup  ## Tests the installed wheel
 	@rm -rf $(STAGING)
 	@mkdir -p $(STAGING)
@@ -57,8 +63,8 @@ test: setup  ## Tests the installed wheel
 	  "Testing on Python", platform.python_version(), "jax", jax.__version__)'
 	@cd $(STAGING) && env -u PYTHONPATH IDSPN_JAX_TEST_INSTALLED=1 \
 	  MPLBACKEND=$(MPLBACKEND) JAX_PLATFORMS=$(JAX_PLATFORMS) \
-	  $(abspath $(BIN))/python -m pytest -o cache_dir=$(CURDIR)/.pytest_cache \
-	  $(PYTEST_ARGS)
+	  $(TEST_SPEED) $(abspath $(BIN))/python -m pytest \
+	  -o cache_dir=$(CURDIR)/.pytest_cache $(PYTEST_ARGS)
 
 test-all: override PYTEST_ARGS := -m '' $(PYTEST_ARGS)
 test-all: test  ## Tests as above, with the slower checks marked `deep`

@@ -97,8 +97,7 @@ class TestScenes:
 
 class TestTogether:
   def test_pictures_are_those_of_one_after_another(self, scenes, rendered):
-    # Four, and a rest of two.
-    found = image.render(scenes, constants.Look(), 128, 128, batch_size=4)
+    found = image.render(scenes, constants.Look(), 128, 128, batch_size=3)
     apart = np.abs(np.asarray(image.as_bytes(found)).astype(int) - rendered)
     assert np.max(apart) <= 1
     assert np.mean(apart > 0) <= 1e-4
