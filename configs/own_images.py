@@ -57,6 +57,9 @@ def get_config(arguments: str = '') -> ml_collections.ConfigDict:
   config.model.latent_dim = 128
   config.model.image_encoder.width = 16
   config.model.image_encoder.stem = 'patch'
+  # As many stages as leave at least 2×2 positions.
+  stages = 4 if given['size'] >= 64 else 3 if given['size'] >= 32 else 2
+  config.model.image_encoder.blocks = (2,) * stages
   config.batch_size = 32
   config.eval_batch_size = 32
   config.steps = 2_000

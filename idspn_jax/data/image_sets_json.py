@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 import json
-import math
 import pathlib
 import reprlib
+import sys
 from typing import Any
 
 import numpy as np
@@ -179,7 +179,8 @@ def _check_value(where, name, value, is_text, given):
       f'{where}: {name!r} is {shown}; write a number throughout, or a text '
       'throughout.'
     )
-  if not abs(value) < math.inf or abs(value) > np.finfo(np.float64).max:
+  # False for NaN too.
+  if not abs(value) <= sys.float_info.max:
     raise ValueError(
       f'{where}: {name!r} is {shown}, not a finite number; correct it or '
       'remove the element.'
