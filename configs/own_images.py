@@ -7,7 +7,7 @@
 SETS.json says which elements every image of the folder has; `.npz` works too.
 
 Arguments after the colon, all optional:
-  model       those of configs/clevr.py; default idspn
+  model       iDSPN and DSPN as in configs/clevr.py; default idspn
   size        height and width that images are squashed to, in pixels; default
               64
   seed        default 0
@@ -21,13 +21,16 @@ from idspn_jax.runs import config as config_lib
 from idspn_jax.tasks import image_models
 from idspn_jax.tasks import images
 
+# Slot Attention and Slot MLP predict CLEVR objects only.
+MODELS = {k: v for k, v in clevr.MODELS.items() if 'name' not in v}
+
 
 def get_config(arguments: str = '') -> ml_collections.ConfigDict:
   """Returns settings that suit some thousands of small images."""
   given = config_lib.parse_arguments(
     arguments, {'model': 'idspn', 'size': 64, 'seed': 0}
   )
-  checks.choice(given['model'], 'model', clevr.MODELS)
+  checks.choice(given['model'], 'model', MODELS)
   config = config_lib.default_config()
   config.task = 'own_images'
   config.seed = given['seed']
@@ -52,7 +55,7 @@ def get_config(arguments: str = '') -> ml_collections.ConfigDict:
   )
   config.augmentation = images.default_augmentation()
   config.model = image_models.default_config()
-  config.model.update(clevr.MODELS[given['model']])
+  config.model.update(MODELS[given['model']])
   config.model.hidden_dim = 128
   config.model.latent_dim = 128
   config.model.image_encoder.width = 16

@@ -82,8 +82,7 @@ class OwnImages(images.ImagesToSets):
     image = jnp.asarray(batch['image'])
     decoded = {}
     for t in iterations:
-      options = {'iterations': t} if self.iterates else {}
-      found = self.model(variables, image, key, **options)
+      found = self.model(variables, image, key, iterations=t)
       decoded[t] = data.in_units(np.asarray(found.sets))
     truth = data.in_units(batch['target'])
     axes = _drawn_axes(self.config.data, self.layout.continuous)
@@ -93,7 +92,7 @@ class OwnImages(images.ImagesToSets):
         {t: _with_presence(found) for t, found in decoded.items()},
         feature_names=self.layout.continuous,
         equal=False,
-        trained_with=self._trained_with(),
+        trained_with=self.config.model.iterations,
       )
       return {'sets': figure}
     extents = None
@@ -106,12 +105,9 @@ class OwnImages(images.ImagesToSets):
       self.layout,
       axes,
       extents,
-      trained_with=self._trained_with(),
+      trained_with=self.config.model.iterations,
     )
     return {'images': figure}
-
-  def _trained_with(self):
-    return self.config.model.iterations if self.iterates else None
 
 
 def _with_presence(elements):
@@ -136,6 +132,8 @@ def _check(config, data_path):
     data.test_fraction, 'config.data.test_fraction', least=0, most=1
   )
   checks.number(data.distance_unit, 'config.data.distance_unit', positive=True)
+  # The other models predict CLEVR objects only.
+  checks.choice(config.model.name, 'config.model.name', ('set_decoder',))
   checks.choice(data.draw_units, 'config.data.draw_units', UNITS)
   if not data.path and data_path is None:
     raise errors.UserError(

@@ -172,8 +172,8 @@ class TestArguments:
     assert config.model.gradient == 'unrolled'
     assert len(config.model.image_encoder.blocks) == 3
     assert load('own_images').model.image_encoder.blocks == (2, 2, 2, 2)
-    config = load('own_images', 'model=slot_attention')
-    assert config.model.name == 'slot_attention'
+    with pytest.raises(errors.UserError, match="'slot_mlp'"):
+      load('own_images', 'model=slot_mlp')
 
   def test_wrong_type_is_named(self):
     with pytest.raises(errors.UserError, match="n needs int; got 'four'"):

@@ -337,7 +337,7 @@ class TestDrawing:
     ({'data.draw_units': 'inches'}, 'draw_units'),
     ({'data.image_size': 18}, 'image_encoder'),
     ({'batch_size': 11}, 'batch_size is 11'),
-    ({'model.name': 'cnn'}, 'config.model.name'),
+    ({'model.name': 'slot_mlp'}, 'config.model.name'),
   ],
 )
 def test_settings_that_do_not_fit(config, changes, culprit):
