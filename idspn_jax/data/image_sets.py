@@ -104,7 +104,7 @@ def image_paths(
   Args:
     folder: with the images.
     files: their names, see `ImageSets.files`.
-    every: refuse images in the folder that have no set.
+    every: refuse images without a set beside those that have one.
 
   Returns:
     One path per name, of a file that exists inside the folder.
@@ -133,7 +133,7 @@ def image_paths(
       )
   if every:
     known = {os.path.normpath(name) for name in files}
-    others = sorted(set(images_in(folder)) - known)
+    others = sorted(set(_images_beside(folder, known)) - known)
     if others:
       raise ValueError(
         f'{folder}: {len(others)} images have no set, first {others[0]!r}; add '
@@ -142,15 +142,12 @@ def image_paths(
   return paths
 
 
-def images_in(folder: str | os.PathLike[str]) -> list[str]:
-  """Names of all images in a folder and the folders in it, sorted."""
-  folder = local_paths.local_path(folder)
-  found = []
-  for directory, _, names in os.walk(folder):
-    for name in names:
+def _images_beside(folder, files):
+  """All images in the folders of these, as their names are written."""
+  for inner in {os.path.dirname(name) for name in files}:
+    for name in os.listdir(folder / inner):
       if name.lower().endswith(SUFFIXES) and not name.startswith('.'):
-        found.append(os.path.relpath(os.path.join(directory, name), folder))
-  return sorted(found)
+        yield os.path.join(inner, name)
 
 
 def digest(sets: ImageSets, paths: Sequence[os.PathLike[str]]) -> str:

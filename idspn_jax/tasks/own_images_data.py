@@ -292,7 +292,10 @@ def open_source(
       return _missing(config, record, config.path)
   sets = _load(path)
   moved = data_path is not None
-  folder = _folder_of(config, path, moved, sets.files, record)
+  if not moved and path != config.path:
+    folder = record['images']
+  else:
+    folder = _folder_of(config, path, moved, sets.files, record)
   try:
     paths = image_sets.image_paths(folder, sets.files, every=not moved)
   except ValueError as e:

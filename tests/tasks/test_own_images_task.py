@@ -207,6 +207,16 @@ class TestRecord:
     with pytest.raises(errors.UserError, match='1 images have no set'):
       loading.load_run(str(workdir))
 
+  def test_paths_of_another_directory(self, run, monkeypatch):
+    workdir, dots = run
+    monkeypatch.chdir(dots)
+    shutil.copy('sets.json', 'images')
+    config = small_config(dots / 'sets.json')
+    config.data.path, config.data.images = 'images/sets.json', ''
+    record = own_images.build(config).record
+    monkeypatch.chdir(workdir)
+    assert own_images.build(config, record).record == record
+
   def test_moved_files_are_the_same(self, trained, run, tmp_path):
     workdir, dots = run
     expected = trained[1]['metrics']
