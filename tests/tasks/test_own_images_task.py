@@ -307,15 +307,14 @@ class TestPrediction:
 
 class TestDrawing:
   def test_places_in_pixels(self, config, tmp_path):
+    config.data.draw_units = 'pixels'
     built = own_images.build(config)
     data, variables = built.data(0), built.task.init(KEY)
-    fractions = built.task.draw(variables, data, KEY, (1,))['images']
-    # One row of axes per image; its limits are those of the places.
-    assert fractions.axes[0].get_xlim() == (0, 1)
-    config.data.draw_units = 'pixels'
-    found = own_images.build(config).task.draw(variables, data, KEY, (1, 2))
-    assert found['images'].axes[0].get_ylim() == (20, 0)
-    save.save_figure(found['images'], tmp_path / 'a.png')
+    found = built.task.draw(variables, data, KEY, (1,))['images']
+    # The limits are those of the places, from the upper left corner.
+    assert found.axes[0].get_xlim() == (0, 20)
+    assert found.axes[0].get_ylim() == (20, 0)
+    save.save_figure(found, tmp_path / 'a.png')
     assert (tmp_path / 'a.png').stat().st_size > 1_000
 
   def test_categories_without_places(self, tmp_path):
@@ -332,7 +331,7 @@ class TestDrawing:
     config.data.draw_x = 'elsewhere'
     built = own_images.build(config)
     data = built.data(0)
-    found = built.task.draw(built.task.init(KEY), data, KEY, (2,))
+    found = built.task.draw(built.task.init(KEY), data, KEY, (1,))
     assert set(found) == {'sets'}
 
 
