@@ -18,22 +18,22 @@ Of a run on CLEVR pictures, --clevr_source=DIR evaluates on the val pictures of
 another unpacked archive, and --num_objects leaves scenes of other numbers of
 objects out. --json writes the table to a single file; of CLEVR scenes in
 percent.
+
+With --pretrained=NAME in place of --workdir it evaluates a model that comes
+with the package, and saves to runs/pretrained/NAME.
 """
 
 from absl import flags
 
 from experiments import command_line
+from experiments import model_flags
 from idspn_jax import errors
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the run.')
 _ITERATIONS = flags.DEFINE_list(
   'iterations', [], 'Inner steps; default: half, once, twice, four times T.'
 )
 _RESTARTS = flags.DEFINE_list(
   'restarts', [], 'Numbers of starts; default: the configured number.'
-)
-_STEP = flags.DEFINE_integer(
-  'step', None, 'Which checkpoint; default: the newest.', lower_bound=0
 )
 _FIGURES = flags.DEFINE_bool('figures', True, 'Draw figures.')
 _DATA = flags.DEFINE_string(
@@ -81,9 +81,8 @@ def _restarts(run):
   )
 
 
-def _check_pictures(workdir):
+def _check_pictures():
   """Refuses flags of CLEVR pictures for a run of another task."""
-  from idspn_jax.runs import directory
   from idspn_jax.tasks import registry
 
   given = {'clevr_source': _CLEVR_SOURCE, 'num_objects': _NUM_OBJECTS}
@@ -94,7 +93,7 @@ def _check_pictures(workdir):
     raise errors.UserError('--clevr_source is empty; give a folder.')
   if _CLEVR_SOURCE.value and _DATA.value:
     raise errors.UserError('Give either --data or --clevr_source, not both.')
-  task = directory.read_config(workdir).task
+  task = model_flags.task()
   if not registry.has_scenes(task):
     raise errors.UserError(
       f'--{given[0]} is for pictures of CLEVR scenes (task clevr); this run '
@@ -107,11 +106,9 @@ def main(argv):
   del argv
   # Here, so that --help and wrong flags answer at once.
   from idspn_jax.runs import files
-  from idspn_jax.runs import loading
   from idspn_jax.studies import evaluations
 
-  if not _WORKDIR.value:
-    raise errors.UserError('Say which run to evaluate: --workdir=DIR.')
+  model_flags.check('to evaluate')
   chosen = None
   if _NUM_OBJECTS.value is not None:
     chosen = command_line.integer_range(
@@ -121,13 +118,8 @@ def main(argv):
   if json_path is not None:
     json_path = files.local_path(json_path, '--json')
     evaluations.check_json(json_path)
-  _check_pictures(files.local_path(_WORKDIR.value, '--workdir'))
-  run = loading.load_run(
-    _WORKDIR.value,
-    _STEP.value,
-    _CLEVR_SOURCE.value or _DATA.value,
-    num_objects=chosen,
-  )
+  _check_pictures()
+  run = model_flags.load(_CLEVR_SOURCE.value or _DATA.value, chosen)
   counts, restarts = _iterations(run), _restarts(run)
   output = _OUTPUT.value or evaluations.default_output(run)
   output = files.local_path(output, '--output')

@@ -16,24 +16,22 @@ FILES are PNG or JPEG files of any size, folders and patterns like 'val/*.png',
 with commas between, for a run on CLEVR pictures. JSON lists the objects of
 every picture in the words of CLEVR's scene files. With several starts there are
 the energies of all of them, and their standard deviation `energy_spread`: the
-smaller, the more the starts agree.
+smaller, the more the starts agree. --pretrained=NAME in place of --workdir
+takes a model that comes with the package.
 """
 
 from absl import flags
 import numpy as np
 
 from experiments import command_line
+from experiments import model_flags
 from idspn_jax import errors
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the run.')
 _INPUTS = flags.DEFINE_string('inputs', None, 'File of new inputs.')
 _IMAGES = flags.DEFINE_list(
   'images', None, 'clevr: pictures, folders of pictures, or patterns.'
 )
 _OUTPUT = flags.DEFINE_string('output', None, 'File to write: .npz or .json.')
-_STEP = flags.DEFINE_integer(
-  'step', None, 'Which checkpoint; default: the newest.', lower_bound=0
-)
 _ITERATIONS = flags.DEFINE_integer(
   'iterations',
   None,
@@ -58,8 +56,7 @@ _DATA = flags.DEFINE_string(
 
 
 def _check_flags():
-  if not _WORKDIR.value:
-    raise errors.UserError('Say which run predicts: --workdir=DIR.')
+  model_flags.check('predicts')
   if bool(_INPUTS.value) == bool(_IMAGES.value):
     raise errors.UserError(
       'Give either a file of inputs, --inputs=FILE, or pictures, '
@@ -78,13 +75,12 @@ def main(argv):
   # Here, so that --help and wrong flags answer at once.
   from idspn_jax.data import picture_files
   from idspn_jax.runs import files
-  from idspn_jax.runs import loading
   from idspn_jax.studies import predictions
 
   output = files.local_path(_OUTPUT.value, '--output')
   predictions.check_output(output)
   paths = picture_files.find(_IMAGES.value) if _IMAGES.value else None
-  run = loading.load_run(_WORKDIR.value, _STEP.value, _DATA.value)
+  run = model_flags.load(_DATA.value)
   if paths is None:
     inputs = run.data.read_inputs(files.local_path(_INPUTS.value, '--inputs'))
   else:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from idspn_jax.data import set_layout
+
 MATERIALS = ('rubber', 'metal')
 COLORS = ('cyan', 'blue', 'yellow', 'purple', 'red', 'green', 'gray', 'brown')
 SHAPES = ('sphere', 'cube', 'cylinder')
@@ -42,6 +44,15 @@ FEATURE_NAMES = (
   'z / 3',
   *(f'{k}: {name}' for k, (names, _) in ATTRIBUTES.items() for name in names),
   'presence',
+)
+# The same for what works on sets of any layout.
+LAYOUT = set_layout.Layout(
+  ('x', 'y', 'z'),
+  tuple(
+    set_layout.Category(key, names) for key, (names, _) in ATTRIBUTES.items()
+  ),
+  COORDINATE_SCALE,
+  counts_repeats=False,
 )
 
 

@@ -1,12 +1,15 @@
-"""Average precision of predicted CLEVR objects (Section 4.3), both ways.
+"""Average precision of predicted objects (Section 4.3), both ways.
 
 Every prediction is a detection, however low its presence; presence ranks them.
-It can only find an object of its own image whose four attributes equal its
-own, and does if it is closer than a threshold. Two definitions are in use:
+It can only find an object of its own image whose attributes all equal its own,
+and does if it is closer than a threshold. Objects are those of CLEVR, or of
+another `Layout`; without continuous features they are at distance 0. Two
+definitions are in use:
 
 *Dataset-level* (Slot Attention's; quote this one): the detections of all images
 are ranked together. A detection stands for the nearest object with its
-attributes, and is false if a better-ranked detection has found that object.
+attributes, and is false if a better-ranked detection has found that object (or
+all its equals, see `Layout.counts_repeats`).
 
 *Per image* (the official code of the paper): the detections of one image are
 ranked, and the average precisions of the images are averaged. A detection
@@ -14,7 +17,7 @@ stands for the nearest object with its attributes that no better-ranked one
 stands for, however far that one was from it. It is systematically higher.
 
 Axis letters: `B` images, `P` predictions per image, `M` rows of the target, `K`
-thresholds.
+thresholds; `D` features, 19 of CLEVR objects.
 """
 
 from collections.abc import Sequence
@@ -24,6 +27,8 @@ from typing import NamedTuple
 import numpy as np
 
 from idspn_jax.data import clevr_features
+from idspn_jax.data import set_layout
+from idspn_jax.metrics import element_distances
 
 # In scene units; the first one asks for the attributes alone.
 THRESHOLDS = (math.inf, 1.0, 0.5, 0.25, 0.125, 0.0625)
@@ -71,48 +76,6 @@ def _check_thresholds(thresholds):
   return found
 
 
-def _checked(prediction, target):
-  """Both as float64; sets that do not belong together are refused."""
-  prediction = np.asarray(prediction, np.float64)
-  target = np.asarray(target, np.float64)
-  for name, sets in (('predictions', prediction), ('targets', target)):
-    if sets.ndim != 3 or sets.shape[-1] != clevr_features.NUM_FEATURES:
-      raise ValueError(
-        f'The {name} need shape (B, N, {clevr_features.NUM_FEATURES}); got '
-        f'{sets.shape}.'
-      )
-  if len(prediction) != len(target):
-    raise ValueError(
-      f'{len(prediction)} images of predictions do not belong to '
-      f'{len(target)} images of targets.'
-    )
-  return prediction, target
-
-
-def _distances(prediction, target):
-  """Scene units from every prediction to every object that it may stand for.
-
-  Returns:
-    `(B, P, M)`; infinite where attributes differ, where there is no object or
-    where the prediction has a coordinate or attribute that is not finite.
-  """
-  guess, truth = (
-    clevr_features.decode(prediction),
-    clevr_features.decode(target),
-  )
-  possible = clevr_features.mask_of(target)[:, None, :]
-  for key in clevr_features.ATTRIBUTES:
-    guessed, true = guess.classes[key], truth.classes[key]
-    same = guessed[:, :, None] == true[:, None, :]
-    possible = possible & same & (guessed >= 0)[:, :, None]
-  with np.errstate(invalid='ignore', over='ignore'):
-    offset = prediction[:, :, None] - target[:, None]
-    offset = offset[..., clevr_features.COORDINATES]
-    distance = np.sqrt(np.sum(np.square(offset), axis=-1))
-    distance = clevr_features.COORDINATE_SCALE * distance
-  return np.where(possible & np.isfinite(distance), distance, np.inf)
-
-
 def _nearest(distance):
   """Index and distance of the nearest object, `(..., M)` to `(...)` each."""
   if not distance.shape[-1]:
@@ -121,16 +84,26 @@ def _nearest(distance):
   return np.argmin(distance, axis=-1), np.min(distance, axis=-1)
 
 
-def _dataset_hits(distance, thresholds):
-  """See `Detections.dataset_hits`; detections are ranked."""
+def _dataset_hits(distance, repeats, thresholds):
+  """See `Detections.dataset_hits`; detections are ranked.
+
+  Args:
+    distance: `(B, P, M)`.
+    repeats: how many detections can find each object, `(B, M)`; of equal ones
+      the first is always the nearest.
+    thresholds: `(K,)`.
+  """
   index, least = _nearest(distance)
   close = least[..., None] < thresholds
   ranks = np.arange(distance.shape[1])
   earlier = ranks[:, None] > ranks
   # (B, P, P): an earlier detection stands for the same object.
   rivals = (index[:, :, None] == index[:, None, :]) & earlier
-  taken = np.einsum('bpq,bqk->bpk', rivals, close.astype(np.int64)) > 0
-  return close & ~taken
+  taken = np.einsum('bpq,bqk->bpk', rivals, close.astype(np.int64))
+  if not repeats.shape[-1]:
+    return close
+  left = np.take_along_axis(repeats, index, axis=1)[..., None]
+  return close & (taken < left)
 
 
 def _image_hits(distance, thresholds):
@@ -150,6 +123,7 @@ def detect(
   prediction: np.ndarray,
   target: np.ndarray,
   thresholds: Sequence[float] = THRESHOLDS,
+  layout: set_layout.Layout = clevr_features.LAYOUT,
 ) -> Detections:
   """Ranks predictions and tells which of them find an object.
 
@@ -157,27 +131,30 @@ def detect(
   prediction with another number that is not finite finds nothing.
 
   Args:
-    prediction: features as in `clevr_features`, `(B, P, 19)`.
-    target: likewise, `(B, M, 19)`; rows whose presence is at most 0.5 are no
+    prediction: features, `(B, P, D)`.
+    target: likewise, `(B, M, D)`; rows whose presence is at most 0.5 are no
       objects.
-    thresholds: distances in scene units, `(K,)`.
+    thresholds: distances, of CLEVR in scene units, `(K,)`.
+    layout: of the features.
 
   Raises:
     ValueError: if shapes do not fit or a threshold is not positive.
   """
   thresholds = _check_thresholds(thresholds)
-  prediction, target = _checked(prediction, target)
-  confidence = prediction[..., clevr_features.PRESENCE]
+  prediction, target = element_distances.checked(prediction, target, layout)
+  confidence = prediction[..., layout.presence]
   confidence = np.where(np.isnan(confidence), -np.inf, confidence)
   order = np.argsort(-confidence, axis=1, kind='stable')
   confidence = np.take_along_axis(confidence, order, axis=1)
   prediction = np.take_along_axis(prediction, order[..., None], axis=1)
-  distance = _distances(prediction, target)
+  distance = element_distances.distances(prediction, target, layout)
   return Detections(
     confidence,
-    _dataset_hits(distance, thresholds),
+    _dataset_hits(
+      distance, element_distances.repeats(target, layout), thresholds
+    ),
     _image_hits(distance, thresholds),
-    np.sum(clevr_features.mask_of(target), axis=1),
+    np.sum(layout.mask_of(target), axis=1),
   )
 
 
@@ -334,16 +311,22 @@ class AveragePrecision:
   Keeps ranks and hits of the images, not their predictions.
   """
 
-  def __init__(self, thresholds: Sequence[float] = THRESHOLDS):
+  def __init__(
+    self,
+    thresholds: Sequence[float] = THRESHOLDS,
+    layout: set_layout.Layout = clevr_features.LAYOUT,
+  ):
     """Starts without images.
 
     Args:
-      thresholds: distances in scene units.
+      thresholds: distances, of CLEVR in scene units.
+      layout: of the features.
 
     Raises:
       ValueError: if one is not positive.
     """
     self.thresholds = tuple(_check_thresholds(thresholds).tolist())
+    self._layout = layout
     self._parts: list[Detections] = []
 
   def add(
@@ -355,15 +338,15 @@ class AveragePrecision:
     """Adds a batch.
 
     Args:
-      prediction: `(B, P, 19)`, see `detect`.
-      target: `(B, M, 19)`.
+      prediction: `(B, P, D)`, see `detect`.
+      target: `(B, M, D)`.
       mask: false for rows that only fill up the batch, `(B,)`; all count if
         None.
 
     Raises:
       ValueError: if shapes do not fit.
     """
-    found = detect(prediction, target, self.thresholds)
+    found = detect(prediction, target, self.thresholds, self._layout)
     if mask is not None:
       found = Detections(*(part[np.asarray(mask, bool)] for part in found))
     self._parts.append(found)

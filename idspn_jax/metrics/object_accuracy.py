@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from idspn_jax.data import clevr_features
+from idspn_jax.data import set_layout
 from idspn_jax.ops import assignment
 from idspn_jax.ops import cost_matrix
 
@@ -19,8 +20,8 @@ class MatchedObjects(NamedTuple):
 
   Attributes:
     exists: whether the row is an object, `(B, M)`, bool.
-    distance: in scene units, `(B, M)`; infinite where the image's prediction is
-      not finite.
+    distance: of CLEVR in scene units, `(B, M)`; infinite where the image's
+      prediction is not finite.
     correct: by attribute, whether the likeliest class is the true one, `(B, M)`
       bool each; false where the prediction is not finite.
     set_size_correct: whether as many predictions have a presence above one
@@ -34,22 +35,24 @@ class MatchedObjects(NamedTuple):
   set_size_correct: np.ndarray
 
 
-def match_objects(prediction: np.ndarray, target: np.ndarray) -> MatchedObjects:
+def match_objects(
+  prediction: np.ndarray,
+  target: np.ndarray,
+  layout: set_layout.Layout = clevr_features.LAYOUT,
+) -> MatchedObjects:
   """Matches by the smooth L1 cost of all features, as training does.
 
   Args:
-    prediction: features as in `clevr_features`, `(B, P, 19)`.
-    target: likewise, `(B, M, 19)`.
+    prediction: features, `(B, P, D)`.
+    target: likewise, `(B, M, D)`.
+    layout: of the features.
 
   Raises:
     ValueError: if shapes do not fit.
   """
   prediction, target = np.asarray(prediction), np.asarray(target)
-  guess, truth = (
-    clevr_features.decode(prediction),
-    clevr_features.decode(target),
-  )
-  exists = clevr_features.mask_of(target)
+  guess, truth = layout.decode(prediction), layout.decode(target)
+  exists = layout.mask_of(target)
   finite = np.all(np.isfinite(prediction), axis=(-2, -1))
   cost = cost_matrix.smooth_l1_cost(
     jnp.asarray(np.where(finite[:, None, None], prediction, 0)),
@@ -65,15 +68,16 @@ def match_objects(prediction: np.ndarray, target: np.ndarray) -> MatchedObjects:
     return np.take_along_axis(values, columns, axis=1)
 
   with np.errstate(invalid='ignore', over='ignore'):
-    coordinates = np.take_along_axis(
-      guess.coordinates, columns[..., None], axis=1
+    scale = layout.distance_scale
+    values = np.take_along_axis(
+      guess.values * scale, columns[..., None], axis=1
     )
-    distance = np.linalg.norm(coordinates - truth.coordinates, axis=-1)
+    distance = np.linalg.norm(values - truth.values * scale, axis=-1)
   correct = {
     key: found & (matched(guess.classes[key]) == truth.classes[key])
-    for key in clevr_features.ATTRIBUTES
+    for key in layout.columns
   }
-  predicted = np.sum(clevr_features.mask_of(prediction), axis=-1)
+  predicted = np.sum(layout.mask_of(prediction), axis=-1)
   return MatchedObjects(
     exists,
     np.where(found, distance, np.inf),
@@ -89,7 +93,7 @@ def join(parts: list[MatchedObjects]) -> MatchedObjects:
     np.concatenate([part.distance for part in parts]),
     {
       key: np.concatenate([part.correct[key] for part in parts])
-      for key in clevr_features.ATTRIBUTES
+      for key in parts[0].correct
     },
     np.concatenate([part.set_size_correct for part in parts]),
   )
@@ -100,14 +104,15 @@ def summarize(matched: MatchedObjects) -> dict[str, float]:
 
   Returns:
     `set_size_accuracy`, a share of the images; `KEY_accuracy` of every
-    attribute, and `attributes_accuracy` of all four together, shares of the
-    objects; and `median_distance` in scene units. NaN where there are no
-    objects or no images.
+    attribute, and `attributes_accuracy` of all together, shares of the
+    objects (if they have attributes); and `median_distance`, of CLEVR in scene
+    units. NaN where there are no objects or no images.
   """
   exists = matched.exists
-  every = np.logical_and.reduce(list(matched.correct.values()))
   shares = {f'{key}_accuracy': c[exists] for key, c in matched.correct.items()}
-  shares['attributes_accuracy'] = every[exists]
+  if matched.correct:
+    every = np.logical_and.reduce(list(matched.correct.values()))
+    shares['attributes_accuracy'] = every[exists]
   shares = {'set_size_accuracy': matched.set_size_correct, **shares}
   found = {
     name: float(np.mean(values)) if values.size else math.nan

@@ -1,7 +1,9 @@
-"""All numbers that are reported of predicted CLEVR scenes, by name."""
+"""All numbers that are reported of predicted sets of objects, by name."""
 
 import numpy as np
 
+from idspn_jax.data import clevr_features
+from idspn_jax.data import set_layout
 from idspn_jax.metrics import average_precision
 from idspn_jax.metrics import object_accuracy
 
@@ -20,9 +22,14 @@ class SceneScores:
   Memory grows by some tens of bytes per prediction.
   """
 
-  def __init__(self):
-    """Starts without images."""
-    self._precision = average_precision.AveragePrecision()
+  def __init__(self, layout: set_layout.Layout = clevr_features.LAYOUT):
+    """Starts without images.
+
+    Args:
+      layout: of the features.
+    """
+    self._layout = layout
+    self._precision = average_precision.AveragePrecision(layout=layout)
     self._matched: list[object_accuracy.MatchedObjects] = []
 
   def add(
@@ -34,8 +41,8 @@ class SceneScores:
     """Adds a batch.
 
     Args:
-      prediction: features as in `clevr_features`, `(B, P, 19)`.
-      target: likewise, `(B, M, 19)`.
+      prediction: features, `(B, P, D)`.
+      target: likewise, `(B, M, D)`.
       mask: false for rows that only fill up the batch, `(B,)`; all count if
         None.
 
@@ -49,7 +56,9 @@ class SceneScores:
         np.asarray(target)[mask],
       )
     self._precision.add(prediction, target)
-    self._matched.append(object_accuracy.match_objects(prediction, target))
+    self._matched.append(
+      object_accuracy.match_objects(prediction, target, self._layout)
+    )
 
   def finish(self, resamples: int = 0, seed: int = 0) -> dict[str, float]:
     """Computes all numbers.
@@ -98,15 +107,17 @@ def scene_scores(
   resamples: int = 0,
   seed: int = 0,
   batch_size: int = 1024,
+  layout: set_layout.Layout = clevr_features.LAYOUT,
 ) -> dict[str, float]:
   """All numbers of predicted scenes at once; see `SceneScores`.
 
   Args:
-    prediction: `(S, P, 19)`.
-    target: `(S, M, 19)`.
+    prediction: `(S, P, D)`.
+    target: `(S, M, D)`.
     resamples: see `SceneScores.finish`.
     seed: of the bootstrap.
     batch_size: scenes that are compared at a time; bounds the memory.
+    layout: of the features.
 
   Raises:
     ValueError: if shapes do not fit or there are no scenes.
@@ -116,7 +127,7 @@ def scene_scores(
       f'{len(prediction)} predicted scenes for {len(target)} scenes; give one '
       'for each.'
     )
-  scores = SceneScores()
+  scores = SceneScores(layout)
   for i in range(0, len(target), batch_size):
     scores.add(prediction[i : i + batch_size], target[i : i + batch_size])
   return scores.finish(resamples, seed)

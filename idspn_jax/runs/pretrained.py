@@ -45,13 +45,16 @@ def names() -> list[str]:
 
 
 def load_pretrained(
-  name: str, data_path: str | None = None
+  name: str,
+  data_path: str | None = None,
+  num_objects: tuple[int, int] | None = None,
 ) -> loading.LoadedRun:
   """Loads a trained model that comes with the package.
 
   Args:
     name: one of `names()`.
     data_path: other data to evaluate on, see `load_run`.
+    num_objects: see `load_run`.
 
   Returns:
     The model as if its run had been loaded; `workdir` is where commands put
@@ -60,13 +63,26 @@ def load_pretrained(
   Raises:
     UserError: if there is no such model, or the data do not fit.
   """
+  with _opened(name) as f:
+    return read(f, os.path.join(OUTPUT, name), data_path, num_objects)
+
+
+def task_of(name: str) -> str:
+  """The task of a model that comes with the package; see `load_pretrained`."""
+  with _opened(name) as f:
+    return _content(f)[0]['task']
+
+
+def _opened(name):
   checks.choice(name, 'pretrained', names())
-  with (_folder() / f'{name}{_SUFFIX}').open('rb') as f:
-    return read(f, os.path.join(OUTPUT, name), data_path)
+  return (_folder() / f'{name}{_SUFFIX}').open('rb')
 
 
 def read(
-  file: Any, workdir: str, data_path: str | None = None
+  file: Any,
+  workdir: str,
+  data_path: str | None = None,
+  num_objects: tuple[int, int] | None = None,
 ) -> loading.LoadedRun:
   """Reads what `export` wrote.
 
@@ -74,13 +90,14 @@ def read(
     file: its path, or the open file.
     workdir: see `load_pretrained`.
     data_path: see `load_pretrained`.
+    num_objects: see `load_pretrained`.
 
   Raises:
     UserError: if the file is damaged or the data do not fit.
   """
   config, about, stored = _content(file)
   config = ml_collections.ConfigDict(config_lib.complete(config))
-  experiment = registry.build(config, None, data_path)
+  experiment = registry.build(config, None, data_path, num_objects=num_objects)
   like = jax.eval_shape(experiment.task.init, jax.random.key(0))
   stored = jax.tree.map(_as_float32, stored)
   variables = checkpoints.fit(stored, like, str(getattr(file, 'name', file)))
@@ -92,6 +109,7 @@ def read(
     int(about['step']),
     variables,
     experiment.other_file,
+    num_objects,
   )
 
 

@@ -12,6 +12,7 @@ from idspn_jax.tasks import clevr
 from idspn_jax.tasks import clevr_state
 from idspn_jax.tasks import image_models
 from idspn_jax.tasks import model
+from idspn_jax.tasks import own_images
 from idspn_jax.tasks import own_sets
 from idspn_jax.tasks import random_multisets
 from idspn_jax.tasks import task as task_lib
@@ -20,11 +21,12 @@ _OWN: dict[str, task_lib.Builder] = {
   'class_numbering': class_numbering.build,
   'clevr': clevr.build,
   'clevr_state': clevr_state.build,
+  'own_images': own_images.build,
   'own_sets': own_sets.build,
   'random_multisets': random_multisets.build,
 }
 # Those whose models read images.
-_FROM_IMAGES = ('clevr',)
+_FROM_IMAGES = ('clevr', 'own_images')
 # Those on pictures of CLEVR scenes.
 _OF_SCENES = ('clevr',)
 _REGISTERED: dict[str, task_lib.Builder] = {}

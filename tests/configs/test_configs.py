@@ -166,6 +166,15 @@ class TestArguments:
     assert (config.model.iterations, config.seed) == (5, 2)
     assert config.data.path == ''
 
+  def test_own_images(self):
+    config = load('own_images', 'size=32,model=dspn,seed=2')
+    assert (config.data.image_size, config.seed) == (32, 2)
+    assert config.model.gradient == 'unrolled'
+    assert len(config.model.image_encoder.blocks) == 3
+    assert load('own_images').model.image_encoder.blocks == (2, 2, 2, 2)
+    with pytest.raises(errors.UserError, match="'slot_mlp'"):
+      load('own_images', 'model=slot_mlp')
+
   def test_wrong_type_is_named(self):
     with pytest.raises(errors.UserError, match="n needs int; got 'four'"):
       load('random_multisets', 'n=four')

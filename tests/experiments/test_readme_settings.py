@@ -74,7 +74,12 @@ def test_settings_of_the_text():
     words = [word for word in arguments.split() if '=FILE' not in word]
     known = [
       name
-      for name in ('random_multisets', 'own_sets', 'class_numbering')
+      for name in (
+        'random_multisets',
+        'own_images',
+        'own_sets',
+        'class_numbering',
+      )
       if _accepts(f'--config=configs/{name}.py', words)
     ]
     assert known, arguments
