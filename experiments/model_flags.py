@@ -11,7 +11,7 @@ _STEP = flags.DEFINE_integer(
 _PRETRAINED = flags.DEFINE_string(
   'pretrained',
   None,
-  'A trained model that comes with the package, by name, in place of --workdir.',
+  'A model that comes with the package, by name, in place of --workdir.',
 )
 
 
