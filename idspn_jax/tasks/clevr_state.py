@@ -180,36 +180,49 @@ class ClevrStateData(data_lib.ArrayData):
     self,
     config: ml_collections.ConfigDict,
     seed: int,
-    test: np.ndarray,
-    draw_train: Callable[[], np.ndarray] | None,
+    draw: Mapping[str, Callable[[], np.ndarray]],
   ):
-    """Remembers the scenes.
+    """Remembers where the scenes come from.
 
     Args:
       config: the configuration.
       seed: of the order of the training scenes.
-      test: features of the test scenes, `(S, N, 19)`.
-      draw_train: draws the training scenes, when they are first needed; None
-        if there are new ones for every step.
+      draw: by split, what returns its scenes, `(S, N, 19)`, when they are first
+        needed; without 'train' there are new ones for every step.
     """
     self._max_objects = config.data.max_objects
-    self._draw_train = draw_train
+    self._draw = draw
     super().__init__(
-      {'test': {'input': test}},
+      {},
       config.batch_size,
       config.eval_batch_size,
       seed,
       config.random_streams,
     )
 
+  def _need(self, split):
+    if split not in self.splits:
+      self.splits = {**self.splits, split: {'input': self._draw[split]()}}
+
   def train(self, first_step):
     """See `Data.train`; `ClevrState.prepare` fills batches of bare rows."""
-    if self._draw_train is None:
+    # Both splits, so that faults are found before training starts.
+    self._need('test')
+    if 'train' not in self._draw:
       rows = {'row': np.arange(self.batch_size)}
       return contextlib.nullcontext(itertools.repeat(rows))
-    if 'train' not in self.splits:
-      self.splits = {**self.splits, 'train': {'input': self._draw_train()}}
+    self._need('train')
     return super().train(first_step)
+
+  def evaluate(self, split='test'):
+    """See `Data.evaluate`."""
+    self._need(split)
+    return super().evaluate(split)
+
+  def examples(self, count, split='test'):
+    """See `ArrayData.examples`."""
+    self._need(split)
+    return super().examples(count, split)
 
   def read_inputs(self, path):
     """See `Data.read_inputs`: a CLEVR scene file."""
@@ -278,6 +291,7 @@ def build(
   sample = sample or _rendered(config.data)
   path = data_path or config.data.path
   built = ClevrState(config, None if config.data.num_train else sample)
+  given = _load(path, config.data.max_objects) if path else None
 
   @functools.cache
   def of_seed(seed):
@@ -290,11 +304,12 @@ def build(
         _store(config.data, split, count, seed), (count, *built.shape), draw
       )
 
-    test = _load(path, config.data.max_objects) if path else held('test')
-    draw_train = functools.partial(held, 'train')
-    return ClevrStateData(
-      config, seed, test, draw_train if config.data.num_train else None
-    )
+    draw = {'test': functools.partial(held, 'test')}
+    if path:
+      draw['test'] = lambda: given
+    if config.data.num_train:
+      draw['train'] = functools.partial(held, 'train')
+    return ClevrStateData(config, seed, draw)
 
   other = os.fspath(data_path) if data_path else None
   return task.Experiment(built, of_seed, other_file=other)

@@ -13,6 +13,7 @@ from idspn_jax import errors
 from idspn_jax.losses import set_losses
 from idspn_jax.runs import loading
 from idspn_jax.runs import pretrained
+from idspn_jax.tasks import clevr_state
 from idspn_jax.training import loop
 
 MOST_BYTES = 8_000_000
@@ -94,6 +95,13 @@ class TestPackaged:
     assert 'multisets_n4_d4' in pretrained.names()
     with pytest.raises(errors.UserError, match="'resnet'.*multisets_n4_d4"):
       pretrained.load_pretrained('resnet')
+
+  def test_loading_draws_no_scenes(self, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(clevr_state, 'sample_scenes', None)
+    found = pretrained.load_pretrained('clevr_state')
+    assert found.config.task == 'clevr_state'
+    assert not list(tmp_path.iterdir())
 
   def test_are_small(self):
     folder = importlib.resources.files('idspn_jax.runs') / 'weights'
