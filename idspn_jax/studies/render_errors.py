@@ -1,13 +1,13 @@
 """How far rendered pictures are from real ones."""
 
 import os
-import pathlib
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from idspn_jax import errors
+from idspn_jax.data import clevr_tree
 from idspn_jax.data import pictures
 from idspn_jax.render import camera as camera_lib
 from idspn_jax.render import constants
@@ -83,7 +83,7 @@ def compare(
   """Renders the scenes of real pictures and compares.
 
   Args:
-    root: a `CLEVR_v1.0` directory with real pictures and scene files.
+    root: real pictures and scene files, see `clevr_tree.find_tree`.
     facts: where camera and lamps stood; see `scene_files.load`.
     split: `train` or `val`.
     size: width and height.
@@ -91,7 +91,7 @@ def compare(
   Raises:
     UserError: if a file is missing or not as described.
   """
-  root = pathlib.Path(root)
+  root = clevr_tree.find_tree(root)
   path = root / 'scenes' / f'CLEVR_{split}_scenes.json'
   try:
     scenes, names = scene_files.load(path, facts)
