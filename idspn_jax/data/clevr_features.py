@@ -29,7 +29,7 @@ NUM_FEATURES = 19
 # Coordinates in scene units are divided by it.
 COORDINATE_SCALE = 3.0
 # Objects whose presence is above it exist.
-THRESHOLD = 0.5
+THRESHOLD = set_layout.THRESHOLD
 
 # An attribute's key in the scene files: its classes and their columns.
 ATTRIBUTES = {
@@ -91,25 +91,9 @@ def encode(objects: Objects) -> np.ndarray:
       f'Objects with presence {presence.shape} need coordinates '
       f'{(*presence.shape, 3)}; got {coordinates.shape}.'
     )
-  mask = presence != 0
-  features = np.zeros((*presence.shape, NUM_FEATURES), np.float32)
-  features[..., COORDINATES] = coordinates / np.float32(COORDINATE_SCALE)
-  for key, (names, columns) in ATTRIBUTES.items():
-    classes = np.asarray(objects.classes[key])
-    if classes.shape != presence.shape:
-      raise ValueError(
-        f'Objects with presence {presence.shape} need a {key} each; got '
-        f'{classes.shape}.'
-      )
-    wrong = classes[mask & ((classes < -1) | (classes >= len(names)))]
-    if wrong.size:
-      raise ValueError(
-        f'The {key} classes are 0 to {len(names) - 1} ({", ".join(names)}), or '
-        f'-1 for unknown; got {wrong[0]}.'
-      )
-    features[..., columns] = classes[..., None] == np.arange(len(names))
-  features[..., PRESENCE] = presence
-  return np.where(mask[..., None], features, np.float32(0))
+  scaled = coordinates / np.float32(COORDINATE_SCALE)
+  elements = set_layout.Elements(scaled, objects.classes, presence)
+  return LAYOUT.encode(elements).astype(np.float32)
 
 
 def unit_scale(unit: float) -> np.ndarray:
@@ -139,15 +123,8 @@ def decode(features: np.ndarray) -> Objects:
   Raises:
     ValueError: if the features have another shape.
   """
-  features = _checked(features)
-  classes = {}
-  for key, (_, columns) in ATTRIBUTES.items():
-    scores = features[..., columns]
-    # argmax would take a NaN for the greatest.
-    known = np.all(np.isfinite(scores), axis=-1)
-    classes[key] = np.where(known, np.argmax(scores, axis=-1), -1)
-  coordinates = features[..., COORDINATES] * COORDINATE_SCALE
-  return Objects(coordinates, classes, features[..., PRESENCE])
+  found = LAYOUT.decode(features)
+  return Objects(found.values * COORDINATE_SCALE, found.classes, found.presence)
 
 
 def mask_of(features: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
@@ -164,7 +141,7 @@ def mask_of(features: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
   Raises:
     ValueError: if the features have another shape.
   """
-  return _checked(features)[..., PRESENCE] > threshold
+  return LAYOUT.mask_of(features, threshold)
 
 
 def features_of(
@@ -232,16 +209,6 @@ def objects_of(
     thing['presence'] = float(found.presence[n])
     objects.append(thing)
   return objects
-
-
-def _checked(features):
-  features = np.asarray(features, np.float64)
-  if features.ndim < 2 or features.shape[-1] != NUM_FEATURES:
-    raise ValueError(
-      f'A set of CLEVR objects needs shape (N, {NUM_FEATURES}), many sets need '
-      f'(..., N, {NUM_FEATURES}); got {features.shape}.'
-    )
-  return features
 
 
 def _check_object(thing, where):

@@ -7,6 +7,7 @@ category, then presence. Rows without an element are zero.
 from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
+import reprlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,8 +95,8 @@ class Layout:
     features = np.asarray(features, np.float64)
     if features.ndim < 2 or features.shape[-1] != self.num_features:
       raise ValueError(
-        f'Sets of this layout need shape (..., N, {self.num_features}); got '
-        f'{features.shape}.'
+        f'A set of this layout needs shape (N, {self.num_features}), many sets '
+        f'need (..., N, {self.num_features}); got {features.shape}.'
       )
     return features
 
@@ -151,8 +152,8 @@ class Layout:
       wrong = classes[mask & ((classes < -1) | (classes >= len(names)))]
       if wrong.size:
         raise ValueError(
-          f'Classes of {name} are 0 to {len(names) - 1}, or -1 for unknown; '
-          f'got {wrong[0]}.'
+          f'The {name} classes are 0 to {len(names) - 1} '
+          f'({reprlib.repr(names)}), or -1 for unknown; got {wrong[0]}.'
         )
       one_hot = classes[..., None] == np.arange(len(names))
       features[..., self.columns[name]] = one_hot

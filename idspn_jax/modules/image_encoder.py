@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from idspn_jax.modules import batch_norm
-from idspn_jax.modules import convolution
 from idspn_jax.modules import linear
 from idspn_jax.modules import resnet
+from idspn_jax.ops import convolution
 from idspn_jax.solvers import option_checks
 
 _PATCH = 2  # Edge and stride of the head's convolution.
@@ -116,11 +116,12 @@ class ImageEncoder(nn.Module):
     )
     x = norm(x, train)
     uniform = linear.torch_uniform(_PATCH**2 * x.shape[-1])
-    x = convolution.Conv2d(
+    x = nn.Conv(
       channels,
-      _PATCH,
-      _PATCH,
-      method=self.convolution,
+      (_PATCH, _PATCH),
+      strides=_PATCH,
+      padding='VALID',
+      conv_general_dilated=convolution.convolution_of(self.convolution),
       dtype=self.dtype,
       kernel_init=uniform,
       bias_init=uniform,

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from idspn_jax.modules import batch_norm
-from idspn_jax.modules import convolution
+from idspn_jax.ops import convolution
 from idspn_jax.solvers import option_checks
 
 # Pixels per position of the feature map that stage 1 gets.
@@ -55,15 +55,15 @@ def _pixels_to_channels(images, edge):
 
 def _convolution(features, size, stride, method, dtype, name):
   """Without bias, padded so that stride 1 keeps the edge's length."""
-  return convolution.Conv2d(
+  return nn.Conv(
     features,
-    size,
-    stride,
-    size // 2,
+    (size, size),
+    strides=stride,
+    padding=size // 2,
     use_bias=False,
-    method=method,
     dtype=dtype,
     kernel_init=_kernel_init,
+    conv_general_dilated=convolution.convolution_of(method),
     name=name,
   )
 
@@ -114,8 +114,8 @@ class ResNet(nn.Module):
       'patch' (3×3 convolution over blocks of 4×4 pixels, which is one of 12×12
       and stride 4).
     blocks: blocks per stage. Every stage but the first halves both edges.
-    convolution: how to convolve, see `ops.convolution.conv2d`; None chooses by
-      the backend.
+    convolution: how to convolve, see `ops.convolution.convolution_of`; None
+      chooses by the backend.
     dtype: type of convolutions and feature maps, for example `jnp.bfloat16`;
       None for that of the input and the parameters. Parameters and running
       averages stay float32.

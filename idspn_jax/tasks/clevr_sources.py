@@ -301,6 +301,7 @@ class _Splits(Mapping):
     return len(self._openers)
 
   def __contains__(self, split):
+    # That of Mapping would open it.
     return split in self._openers
 
 

@@ -18,6 +18,7 @@ from idspn_jax.data import local_paths
 from idspn_jax.data import set_files
 from idspn_jax.data import set_layout
 from idspn_jax.data import standardization
+from idspn_jax.tasks import data_records
 
 # Of all decoded images together.
 MOST_BYTES = 4 * 2**30
@@ -41,7 +42,7 @@ class Source(NamedTuple):
 
   sets: image_sets.ImageSets
   paths: list[Any]
-  split: tuple[np.ndarray, np.ndarray]
+  split: data_records.Split
   scaling: standardization.Standardization
   layout: set_layout.Layout
   path: str
@@ -147,13 +148,6 @@ def _resized(array, rows):
   return np.pad(array[:, :rows], width)
 
 
-def _split(config, count, path):
-  try:
-    return set_files.split(count, config.test_fraction, config.split_seed)
-  except ValueError as e:
-    raise errors.UserError(f'{path}: {e}') from e
-
-
 def _fit(sets, train, path):
   """Statistics of the training images' elements."""
   if not sets.layout.continuous:
@@ -190,13 +184,6 @@ def _check_record(record):
     )
 
 
-def _scaling(record):
-  return standardization.Standardization(
-    np.asarray(record['mean'], np.float64),
-    np.asarray(record['std'], np.float64),
-  )
-
-
 def _layout(config, content):
   """The layout of a record, with the config's unit of distances."""
   return dataclasses.replace(
@@ -207,15 +194,14 @@ def _layout(config, content):
 def _own(config, record, sets, path, folder, paths, digest):
   """The run's own files, split and scaled as before if it has been opened."""
   count = len(sets.files)
-  train, test = _split(config, count, path)
+  split = data_records.split(
+    count, config.test_fraction, config.split_seed, path
+  )
   if record is None:
-    scaling = _fit(sets, train, path)
+    scaling = _fit(sets, split[0], path)
   else:
-    scaling = _scaling(record)
-    before = np.asarray(record['test_images'])
-    if not np.array_equal(np.sort(before), np.sort(test)):
-      # Another version of NumPy: the test images stay those of the run.
-      train, test = np.setdiff1d(np.arange(count), before), before
+    scaling = data_records.stored_scaling(record)
+    split = data_records.stored_split(split, record['test_images'], count)
   layout = sets.layout.to_json()
   stored = {
     'path': os.path.abspath(local_paths.local_path(path)),
@@ -226,10 +212,10 @@ def _own(config, record, sets, path, folder, paths, digest):
     'layout': layout,
     'mean': scaling.mean.tolist(),
     'std': scaling.std.tolist(),
-    'test_images': test.tolist(),
+    'test_images': split[1].tolist(),
   }
   layout = _layout(config, layout)
-  return Source(sets, paths, (train, test), scaling, layout, path, stored)
+  return Source(sets, paths, split, scaling, layout, path, stored)
 
 
 def _missing(config, record, path):
@@ -248,22 +234,12 @@ def _missing(config, record, path):
     sets,
     [],
     (nothing, nothing),
-    _scaling(record),
+    data_records.stored_scaling(record),
     layout,
     path,
     dict(record),
-    missing=(
-      f'{path}: no such file; check --config.data.path, or, to evaluate, say '
-      "where the run's file is now with --data=FILE."
-    ),
+    missing=data_records.no_such_file(path),
   )
-
-
-def _exists(path):
-  try:
-    return os.path.exists(local_paths.local_path(path))
-  except ValueError as e:
-    raise errors.UserError(str(e)) from e
 
 
 def open_source(
@@ -285,10 +261,10 @@ def open_source(
   if record is not None:
     _check_record(record)
   path = data_path or config.path
-  if record is not None and data_path is None and not _exists(path):
+  if record is not None and data_path is None and not data_records.exists(path):
     # A relative path may have been another directory's.
     path = record['path']
-    if not _exists(path):
+    if not data_records.exists(path):
       return _missing(config, record, config.path)
   sets = _load(path)
   moved = data_path is not None
@@ -319,7 +295,13 @@ def open_source(
   every = np.arange(len(paths))
   split = every[:0], every
   return Source(
-    sets, paths, split, _scaling(record), layout, path, other_file=path
+    sets,
+    paths,
+    split,
+    data_records.stored_scaling(record),
+    layout,
+    path,
+    other_file=path,
   )
 
 

@@ -20,8 +20,7 @@ from idspn_jax.data import set_files
 from idspn_jax.data import standardization
 from idspn_jax.tasks import clevr_predictions
 from idspn_jax.tasks import data as data_lib
-
-Split = tuple[np.ndarray, np.ndarray]
+from idspn_jax.tasks import data_records
 
 
 class Source(NamedTuple):
@@ -39,7 +38,7 @@ class Source(NamedTuple):
   """
 
   file: set_files.SetFile
-  split: Split
+  split: data_records.Split
   scaling: standardization.Standardization
   path: str
   record: dict[str, Any] | None = None
@@ -191,10 +190,9 @@ def _fit_scaling(config, file, train, path):
 def _split(config, file, path):
   fraction = config.data.test_fraction
   checks.number(fraction, 'config.data.test_fraction', least=0, most=1)
-  try:
-    return set_files.split(len(file.sets), fraction, config.data.split_seed)
-  except ValueError as e:
-    raise errors.UserError(f'{path}: {e}') from e
+  return data_records.split(
+    len(file.sets), fraction, config.data.split_seed, path
+  )
 
 
 def _record(path, file, split, scaling):
@@ -236,26 +234,16 @@ def _check_record(record):
     )
 
 
-def _recorded(record):
-  """The scaling that a run has stored."""
-  return standardization.Standardization(
-    np.asarray(record['mean'], np.float64),
-    np.asarray(record['std'], np.float64),
-  )
-
-
 def _own(config, record, file, path):
   """The run's own file, split and scaled as before if it has been opened."""
-  train, test = _split(config, file, path)
+  split = _split(config, file, path)
   if record is None:
-    scaling = _fit_scaling(config, file, train, path)
+    scaling = _fit_scaling(config, file, split[0], path)
   else:
-    scaling = _recorded(record)
-    before = np.asarray(record['test_sets'])
-    if not np.array_equal(np.sort(before), np.sort(test)):
-      # Another version of NumPy: the test sets stay those of the run.
-      train, test = np.setdiff1d(np.arange(len(file.sets)), before), before
-  split = train, test
+    scaling = data_records.stored_scaling(record)
+    split = data_records.stored_split(
+      split, record['test_sets'], len(file.sets)
+    )
   return Source(file, split, scaling, path, _record(path, file, split, scaling))
 
 
@@ -268,13 +256,8 @@ def _other(config, record, file, path):
   file = _fitted(file, path, record['kind'], record['shape'])
   every = np.arange(len(file.sets))
   split = every[:0], every
-  return Source(file, split, _recorded(record), path, other_file=path)
-
-
-def _no_such_file(path):
-  return (
-    f'{path}: no such file; check --config.data.path, or, to evaluate, say '
-    "where the run's file is now with --data=FILE."
+  return Source(
+    file, split, data_records.stored_scaling(record), path, other_file=path
   )
 
 
@@ -291,10 +274,10 @@ def _missing(record, path):
   return Source(
     empty,
     (nothing, nothing),
-    _recorded(record),
+    data_records.stored_scaling(record),
     path,
     dict(record),
-    missing=_no_such_file(path),
+    missing=data_records.no_such_file(path),
   )
 
 
@@ -310,7 +293,7 @@ def _is_own(config, record, file, path, given):
   if record is None:
     if not given:
       return True
-    if not _exists(config.data.path):
+    if not data_records.exists(config.data.path):
       if os.path.splitext(config.data.path)[1] != os.path.splitext(path)[1]:
         raise errors.UserError(
           f'{path} is not of the kind of {config.data.path}, which the run was '
@@ -358,21 +341,14 @@ def open_source(
     _check_record(record)
   path = data_path or config.data.path
   if record is not None and data_path is None:
-    if not _exists(path):
+    if not data_records.exists(path):
       # A relative path may have been another directory's.
-      path = record['path'] if _exists(record['path']) else path
-    if not _exists(path):
+      path = record['path'] if data_records.exists(record['path']) else path
+    if not data_records.exists(path):
       return _missing(record, path)
-  elif data_path is None and not _exists(path):
-    raise errors.UserError(_no_such_file(path))
+  elif data_path is None and not data_records.exists(path):
+    raise errors.UserError(data_records.no_such_file(path))
   file = _read(path)
   if _is_own(config, record, file, path, data_path is not None):
     return _own(config, record, file, path)
   return _other(config, record, file, path)
-
-
-def _exists(path):
-  try:
-    return os.path.exists(local_paths.local_path(path))
-  except ValueError as e:
-    raise errors.UserError(str(e)) from e

@@ -40,16 +40,20 @@ class SlotModel(image_model.ImageModel):
 
   iterates = False
 
-  def __init__(self, module: Any, image_size: int, coordinates: str):
+  def __init__(
+    self, module: Any, image_size: int, coordinates: str, loss_at: str
+  ):
     """Remembers the module.
 
     Args:
       module: a `SlotAttentionPredictor` or `SlotMLPPredictor`.
       image_size: height and width of its images.
       coordinates: the scale of the loss, see `rescale_coordinates`.
+      loss_at: iterations that enter the loss, one of `LOSS_AT`.
     """
     super().__init__(module, image_size)
     self._coordinates = coordinates
+    self._stages = slice(-1, None) if loss_at == 'last' else slice(None)
 
   def in_loss_units(self, sets, is_target=False):
     """See `ImageModel.in_loss_units`."""
@@ -59,21 +63,12 @@ class SlotModel(image_model.ImageModel):
     )
 
   def apply(self, variables, images, rngs, train, options):
-    """See `ImageModel.apply`; all iterations, of which the last counts."""
+    """See `ImageModel.apply`."""
     del train, options
     stages = self.module.apply(
       variables, images, rngs=rngs, method='all_iterations'
     )
-    return image_model.Prediction(stages[-1], stages, {}, None)
-
-
-class _LastOnly(SlotModel):
-  """A slot model whose loss is that of the last iteration."""
-
-  def apply(self, variables, images, rngs, train, options):
-    """See `SlotModel.apply`."""
-    found = super().apply(variables, images, rngs, train, options)
-    return found._replace(stages=found.stages[-1:])
+    return image_model.Prediction(stages[-1], stages[self._stages], {}, None)
 
 
 def build(
@@ -130,8 +125,7 @@ def build(
       axis_name=axis_name,
       **common,
     )
-  kind = _LastOnly if config.loss_at == 'last' else SlotModel
-  built = kind(module, image_size, config.coordinates)
+  built = SlotModel(module, image_size, config.coordinates, config.loss_at)
   try:
     built.check()
   except ValueError as e:

@@ -1,14 +1,12 @@
 """Decoding on several devices equals decoding on one, derivatives included."""
 
 import contextlib
-import os
-import pathlib
-import subprocess
 import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
+from tests import on_devices
+
 DEVICES = 4
 
 
@@ -16,27 +14,10 @@ DEVICES = 4
   'placement', ('shard_map', 'explicit', 'explicit_in_context')
 )
 def test_results_and_derivatives_do_not_depend_on_the_devices(placement):
-  # Compiling takes longer than running.
-  flags = (
-    f'--xla_force_host_platform_device_count={DEVICES} '
-    '--xla_backend_optimization_level=0 '
-    '--xla_llvm_disable_expensive_passes=true'
+  printed = on_devices.run(
+    __file__, placement, flags=on_devices.UNOPTIMIZED, devices=DEVICES
   )
-  done = subprocess.run(
-    [sys.executable, '-W', 'error', __file__, placement],
-    cwd=ROOT,
-    env={
-      **os.environ,
-      'JAX_PLATFORMS': 'cpu',
-      'XLA_FLAGS': flags,
-      'PYTHONPATH': str(ROOT),
-    },
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
-  assert done.returncode == 0, done.stderr[-3000:]
-  assert done.stdout.splitlines() == [*_CASES, 'done']
+  assert printed.splitlines() == [*_CASES, 'done']
 
 
 # Modes that solve a system; their cases sort, and report what fell back.

@@ -2,10 +2,6 @@
 
 import functools
 import math
-import os
-import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +11,8 @@ import pytest
 from idspn_jax.data import pictures
 from idspn_jax.modules import image_encoder
 from idspn_jax.modules import resnet
+from tests import on_devices
 
-ROOT = pathlib.Path(__file__).parents[2]
 # Compiling takes longer than running.
 QUICK = {
   'xla_backend_optimization_level': 0,
@@ -227,26 +223,8 @@ def test_other_pictures_are_refused(shape, dtype, message):
 
 
 def test_a_batch_on_four_devices_is_a_batch_on_one():
-  flags = (
-    '--xla_force_host_platform_device_count=4 '
-    '--xla_backend_optimization_level=0 '
-    '--xla_llvm_disable_expensive_passes=true'
-  )
-  done = subprocess.run(
-    [sys.executable, '-W', 'error', __file__],
-    cwd=ROOT,
-    env={
-      **os.environ,
-      'JAX_PLATFORMS': 'cpu',
-      'XLA_FLAGS': flags,
-      'PYTHONPATH': str(ROOT),
-    },
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
-  assert done.returncode == 0, done.stderr[-3000:]
-  assert done.stdout.split() == ['pmap', 'shard_map', 'jit', 'done']
+  printed = on_devices.run(__file__, flags=on_devices.UNOPTIMIZED)
+  assert printed.split() == ['pmap', 'shard_map', 'jit', 'done']
 
 
 def _step(module, variables, images, weight):

@@ -8,6 +8,18 @@ import pytest
 from idspn_jax.ops import convolution
 
 
+def convolve(x, kernel, stride=1, padding=0, method=None, **options):
+  """As `flax.linen.Conv` calls it."""
+  return convolution.convolution_of(method)(
+    x,
+    kernel,
+    (stride, stride),
+    padding if isinstance(padding, str) else [(padding, padding)] * 2,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    **options,
+  )
+
+
 @pytest.mark.parametrize('size, stride, padding', [
   (1, 1, 0), (1, 2, 0), (2, 2, 0), (3, 1, 1), (3, 2, 1), (7, 2, 3), (4, 3, 2),
 ])  # fmt: skip
@@ -19,7 +31,7 @@ def test_forms_agree(size, stride, padding, edge):
   kernel = jax.random.normal(keys[1], (size, size, 3, 5), jnp.float64)
 
   def value(x, kernel, method):
-    return convolution.conv2d(x, kernel, stride, padding, method)
+    return convolve(x, kernel, stride, padding, method)
 
   direct, im2col = (value(x, kernel, m) for m in convolution.METHODS)
   assert direct.shape[1] == (edge + 2 * padding - size) // stride + 1
@@ -40,13 +52,29 @@ def test_by_hand(method):
   """Sums of neighbours: the kernel is not flipped."""
   x = jnp.arange(4.0).reshape(1, 2, 2, 1)
   kernel = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1.0).at[1, 2].set(10.0)
-  found = convolution.conv2d(x, kernel, padding=1, method=method)
+  found = convolve(x, kernel, padding=1, method=method)
   np.testing.assert_array_equal(found[0, ..., 0], [[10, 1], [32, 3]])
 
 
 def test_wrong_arguments():
   x, kernel = jnp.zeros((1, 2, 2, 1)), jnp.zeros((3, 3, 1, 1))
   with pytest.raises(ValueError, match='smaller than the kernel'):
-    convolution.conv2d(x, kernel)
+    convolve(x, kernel)
   with pytest.raises(ValueError, match="'fft'"):
-    convolution.conv2d(x, kernel, padding=1, method='fft')
+    convolve(x, kernel, padding=1, method='fft')
+  for option in ({'rhs_dilation': (2, 2)}, {'feature_group_count': 2}):
+    with pytest.raises(ValueError, match='without dilation and groups'):
+      convolve(x, kernel, padding=1, method='im2col', **option)
+
+
+@pytest.mark.parametrize('padding', ['SAME', 'VALID'])
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.usefixtures('x64')
+def test_named_paddings(padding, stride):
+  keys = jax.random.split(jax.random.key(0))
+  x = jax.random.normal(keys[0], (2, 7, 8, 3), jnp.float64)
+  kernel = jax.random.normal(keys[1], (5, 5, 3, 2), jnp.float64)
+  direct, im2col = (
+    convolve(x, kernel, stride, padding, m) for m in convolution.METHODS
+  )
+  np.testing.assert_allclose(direct, im2col, rtol=1e-10, atol=1e-12)

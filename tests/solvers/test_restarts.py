@@ -1,8 +1,5 @@
 """Several starts: who wins, what is reported, and whose the derivative is."""
 
-import os
-import pathlib
-import subprocess
 import sys
 
 import jax
@@ -18,10 +15,10 @@ from idspn_jax.solvers import energy as energy_lib
 from idspn_jax.solvers import gradients
 from idspn_jax.solvers import inner_step
 from idspn_jax.solvers.restarts import Restarts
+from tests import on_devices
 
 KEY = jax.random.key(7)
 B, N, D, Z = 6, 4, 3, 12
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 def _encode(params, y):
@@ -282,21 +279,8 @@ def test_memory_does_not_grow_with_the_starts():
 
 @pytest.mark.parametrize('placement', ('automatic', 'explicit', 'shard_map'))
 def test_starts_do_not_depend_on_the_devices(placement):
-  done = subprocess.run(
-    [sys.executable, __file__, placement],
-    cwd=ROOT,
-    env={
-      **os.environ,
-      'JAX_PLATFORMS': 'cpu',
-      'XLA_FLAGS': '--xla_force_host_platform_device_count=4',
-      'PYTHONPATH': str(ROOT),
-    },
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
-  assert done.returncode == 0, done.stderr[-3000:]
-  assert done.stdout.split() == ['same']
+  printed = on_devices.run(__file__, placement)
+  assert printed.split() == ['same']
 
 
 def _main(placement):
