@@ -13,6 +13,7 @@ import numpy as np
 from idspn_jax.runs import checkpoints
 from idspn_jax.runs import directory
 from idspn_jax.runs import files
+from idspn_jax.runs import initial_weights
 from idspn_jax.runs import provenance
 from idspn_jax.runs import scalars as scalars_lib
 from idspn_jax.tasks import task as task_lib
@@ -68,6 +69,8 @@ class TrainingRun:
     if found is not None:
       self.first, self.state = found
       logging.info('%s: resuming at step %d.', workdir, self.first)
+    elif config.initial_weights.source:
+      self.state = self._initial()
     directory.write_setup(workdir, config, experiment.record)
     self.log = resources.enter_context(
       contextlib.closing(scalars_lib.ScalarLog(workdir, self.first))
@@ -75,6 +78,17 @@ class TrainingRun:
     self.diverged_at: int | None = None
     best = self.state.best
     self._saved_best = best and int(best.step)
+
+  def _initial(self):
+    """The first state with the weights of another model."""
+    variables = initial_weights.load(
+      self.config.initial_weights, self.state.variables
+    )
+    key = jax.random.key(self.config.seed)
+    with self.data.train(0) as batches:
+      batch = self.task.prepare(next(batches), key)
+    variables = self.task.fit_start(variables, batch)
+    return state_lib.start_from(self.state, variables)
 
   @property
   def has_selected(self) -> bool:
