@@ -18,6 +18,23 @@ FOLDER = pathlib.Path(__file__).with_name('notebooks')
 _SECONDS = 1_800  # Most for a cell.
 
 
+def _worth_storing(outputs):
+  """Without stderr and what figures return; printed text as one output."""
+  kept = []
+  for out in outputs:
+    text = out.get('data', {}).get('text/plain', '')
+    shown = set(out.get('data', {})) - {'text/plain'}
+    if out.get('name') == 'stderr':
+      continue
+    if text.startswith(('<matplotlib', 'Text(')) and not shown:
+      continue
+    if kept and out.output_type == kept[-1].output_type == 'stream':
+      kept[-1].text += out.text
+    else:
+      kept.append(out)
+  return kept
+
+
 def run(script: pathlib.Path) -> pathlib.Path:
   """Executes a script's cells in a kernel of this Python; returns the file.
 
@@ -40,9 +57,7 @@ def run(script: pathlib.Path) -> pathlib.Path:
     # Random ids would change with every execution.
     cell['id'] = f'cell-{number}'
     if cell.cell_type == 'code':
-      cell.outputs = [
-        out for out in cell.outputs if out.get('name') != 'stderr'
-      ]
+      cell.outputs = _worth_storing(cell.outputs)
   # The rest of it depends on the machine.
   notebook.metadata['language_info'] = {'name': 'python'}
   path = script.with_suffix('.ipynb')
