@@ -40,8 +40,13 @@ html_title = f'idspn-jax {version}'
 
 
 def _prepare(app, name, source):
-  """Links out of this folder lead to the repository; see `_OPTIONAL`."""
-  text = re.sub(r'\]\(\.\./', f']({_ADDRESS}/blob/main/', source[0])
+  """Links out of this folder lead to notebooks here, or to the repository."""
+  text = re.sub(
+    r'\[([^\]]*)\]\(\.\./experiments/notebooks/(\w+)\.ipynb\)',
+    r'{doc}`\1 </notebooks/\2>`',
+    source[0],
+  )
+  text = re.sub(r'\]\(\.\./', f']({_ADDRESS}/blob/main/', text)
   for page in _OPTIONAL if name == 'index' else ():
     if page not in app.env.found_docs:
       text = text.replace(f'\n{page}\n', '\n')

@@ -99,7 +99,7 @@ print(
 
 
 # %%
-def animate(frames, targets, titles, columns, pause=6):
+def animate(frames, targets, titles, columns, pause=1 if QUICK else 6):
   """A GIF of sets, `(T, S, N, 2)`; a third feature is how opaque points are."""
   rows = -(-len(targets) // columns)
   figure, grid = plt.subplots(
@@ -136,6 +136,7 @@ def animate(frames, targets, titles, columns, pause=6):
 
 
 shown = [0, 1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 400]
+shown = shown[:2] if QUICK else shown
 animate(
   np.asarray(found.trajectory)[shown],
   np.asarray(spiral),
@@ -189,7 +190,7 @@ print({name: round(value, 4) for name, value in result['metrics'].items()})
 
 # %%
 run = ij.load_run(f'{workdir}/digits')
-steps, starts = ([2], [1, 2]) if QUICK else ([20, 40], [1, 4])
+steps, starts = ([2], [1]) if QUICK else ([20, 40], [1, 4])
 for row in ij.evaluate_at(run, steps, restarts=starts)['rows']:
   print(
     f'{row["iterations"]} steps, {row["restarts"]} starts: sizes right '
@@ -330,13 +331,15 @@ for steps in [2] if QUICK else [10, 20]:
     print(f'{label:45}{float(loss.mean()):.1e}')
 
 # %%
-figures = pretrained.task.draw(
-  pretrained.variables,
-  pretrained.data,
-  jax.random.key(0),
-  [2] if QUICK else [1, 2, 5, 10, 20],
-)
-figures['sets']
+from idspn_jax.figures import sets as set_figures
+
+drawn = {
+  t: ij.predict(pretrained, {'input': sets[:4]}, batch_size=4, iterations=t)[
+    'sets'
+  ]
+  for t in ([2] if QUICK else [1, 2, 5, 10, 20])
+}
+set_figures.draw_random_sets(sets[:4], drawn, trained_with=10)
 
 # %% [markdown]
 # The first two of the four dimensions; grey lines join matched elements. How
