@@ -3,15 +3,17 @@
 #   make test PYTHON=python3.12       another interpreter (after make clean)
 #   make test PYTEST_ARGS='-k fspool -n 0'     options for pytest
 #   make test JAX_PLATFORMS=cuda,cpu EXTRAS=cuda,lap,test     on a GPU
+#   make notebooks NOTEBOOKS='02 04'           those whose names begin so
 
 PYTHON ?= python3
 VENV ?= .venv
-EXTRAS ?= lap,test
+EXTRAS ?= docs,lap,notebooks,test
 # More requirements for pip, to narrow the versions in setup.cfg.
 PINS ?=
 # One worker per core; options such as '-k fspool -n 0' replace this.
 PYTEST_ARGS ?= -n auto
 DEMO_ARGS ?=
+NOTEBOOKS ?=
 JAX_PLATFORMS ?= cpu
 MPLBACKEND ?= Agg
 
@@ -22,7 +24,7 @@ WHEEL := dist/idspn_jax-$(VERSION)-py3-none-any.whl
 STAGING := build/staging
 # What tests may read. Not idspn_jax: they test the installed wheel.
 STAGED := $(wildcard tests experiments configs docs pyproject.toml setup.cfg \
-  README.md CHANGELOG.md CITATION.cff)
+  README.md CHANGELOG.md CITATION.cff CONTRIBUTING.md)
 
 # Prints the first working Python $(1): on the path, else one of pyenv's.
 find-python = $(shell \
@@ -35,7 +37,8 @@ find-python = $(shell \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help setup demo test test-all test-matrix lint format wheel clean FORCE
+.PHONY: help setup demo test test-all test-matrix docs notebooks lint format \
+  wheel clean FORCE
 
 help:  ## Shows this list
 	@echo 'Targets:'
@@ -82,6 +85,14 @@ test-matrix:  ## Tests on Python 3.11 (jax 0.10), 3.12 and 3.13 (newest jax)
 	else echo 'Skipping Python 3.12: not found.'; fi
 	@$(MAKE) --no-print-directory test VENV=.venv-3.13 \
 	  PYTHON='$(call find-python,3.13)'
+
+docs: setup  ## Builds the documentation into build/docs; warnings are errors
+	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet \
+	  docs build/docs
+	@echo 'Open build/docs/index.html'
+
+notebooks: setup  ## Executes the notebooks and stores them with their outputs
+	@$(BIN)/python -m experiments.run_notebooks $(NOTEBOOKS)
 
 lint: $(VENV)/.stamp-dependencies  ## Checks style and format
 	@$(BIN)/ruff check .
