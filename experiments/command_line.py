@@ -19,7 +19,9 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
   traceback.
 
   Args:
-    main: gets the arguments that are not flags; returns the exit status.
+    main: gets the arguments that are not flags; returns the exit status. Its
+      attribute `takes_arguments` allows such arguments; `computes_elsewhere`,
+      a function, says whether this process needs no accelerator.
   """
   logging.set_verbosity(logging.WARNING)
   logging.use_absl_handler()
@@ -31,7 +33,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         f'Unexpected argument {argv[1]!r}; flags are written --name=value.'
       )
     try:
-      if accelerator:
+      if accelerator and not getattr(main, 'computes_elsewhere', bool)():
         _check_accelerator(accelerator)
       return main(argv)
     except (RuntimeError, MemoryError) as e:

@@ -29,3 +29,25 @@ def local_path(path: str | os.PathLike[str]) -> pathlib.Path:
     raise ValueError(
       f'{text}: `~` cannot be expanded ({error}); write the whole path.'
     ) from error
+
+
+def check_inside(
+  folder: str | os.PathLike[str], path: str | os.PathLike[str]
+) -> None:
+  """Refuses a link that leads out of a cache.
+
+  The folder itself may be a link.
+
+  Args:
+    folder: of the cache.
+    path: of a file in it, which need not exist.
+
+  Raises:
+    ValueError: naming the link and where it leads.
+  """
+  root, place = os.path.realpath(folder), os.path.realpath(path)
+  if os.path.commonpath([root, place]) != root:
+    raise ValueError(
+      f'{path}: a link out of the cache, to {place}; remove it, or copy the '
+      'file there.'
+    )
