@@ -5,6 +5,7 @@ arrays: kernels in float16, all others as they were. Nothing is unpickled.
 """
 
 from collections.abc import Mapping
+import contextlib
 import importlib.resources
 import json
 import os
@@ -120,7 +121,12 @@ def _as_float32(array):
 def _content(file):
   """Config, provenance and variables of a file, as they are stored."""
   try:
-    with np.load(file, allow_pickle=False) as stored:
+    with contextlib.ExitStack() as stack:
+      if isinstance(file, str | os.PathLike):
+        opened = stack.enter_context(open(file, 'rb'))
+      else:
+        opened = file
+      stored = stack.enter_context(np.load(opened, allow_pickle=False))
       arrays = {name: stored[name] for name in stored.files}
     config, about = (json.loads(str(arrays.pop(k))) for k in (_CONFIG, _ABOUT))
     tree = _tree(arrays)

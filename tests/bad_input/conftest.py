@@ -95,6 +95,8 @@ def fuzz(request):
       derandomize=True,
       database=None,
       deadline=None,
+      report_multiple_bugs=False,
+      phases=[hypothesis.Phase.generate],
       suppress_health_check=list(hypothesis.HealthCheck),
     )
     @hypothesis.given(strategy)
