@@ -15,9 +15,11 @@ def local_path(path: str | os.PathLike[str]) -> pathlib.Path:
     The path, `~` and `~user` expanded.
 
   Raises:
-    ValueError: if it is an address such as `gs://bucket/file`, or of a user
-      that does not exist.
+    ValueError: if it is no text, an address such as `gs://bucket/file`, or of
+      a user that does not exist.
   """
+  if not isinstance(path, str | os.PathLike):
+    raise ValueError(f'{path!r} is no path; give the path of a file as text.')
   text = os.fspath(path)
   if re.match(r'[A-Za-z][A-Za-z0-9+.-]*://', text):
     raise ValueError(
