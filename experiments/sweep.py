@@ -219,7 +219,9 @@ def main(argv):
   from idspn_jax.studies import sweeps
   from idspn_jax.tasks import registry
 
-  if main.computes_elsewhere():
+  if _TRIAL.value:
+    command_line.check_accelerator()
+  else:
     # Else this process would take an accelerator's memory from the trials.
     jax.config.update('jax_platforms', 'cpu')
   cells, config_of, seeds, what = _table() if _TABLE.value else _grid()
@@ -275,7 +277,8 @@ def main(argv):
   return status
 
 
-main.computes_elsewhere = lambda: not _TRIAL.value
+# Asks for devices itself, where it needs them.
+main.joins_processes = True
 
 if __name__ == '__main__':
   command_line.run(main)

@@ -57,9 +57,10 @@ def _count_below(x, block, first, dtype):
 def ascending_ranks(x: jax.Array) -> jax.Array:
   """Returns the rank of every element within its set, feature by feature.
 
-  Ties keep the order of the elements (as a stable sort does). Values that are
-  NaN compare false with everything, so their ranks mean nothing; callers that
-  multiply by `x` propagate the NaN.
+  Ties keep the order of the elements (as a stable sort does). Processors may
+  take numbers below the smallest normal one, such as 1e-40, for zero. Values
+  that are NaN compare false with everything, so their ranks mean nothing;
+  callers that multiply by `x` propagate the NaN.
 
   Args:
     x: sets of shape `(..., N, C)`; infinities are allowed.

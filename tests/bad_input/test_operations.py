@@ -109,7 +109,12 @@ class TestRanks:
       except Refused:
         assert dtype == '?'
         return
-      order = np.argsort(x, 0, kind='stable')
+      # Numbers below the smallest normal one count as zero.
+      flushed = x
+      if x.dtype.kind == 'f':
+        small = np.abs(x) < np.finfo(x.dtype).tiny
+        flushed = np.where(small, np.zeros_like(x), x)
+      order = np.argsort(flushed, 0, kind='stable')
       if not np.any(np.isnan(x.astype('f8'))):
         np.testing.assert_array_equal(
           np.take_along_axis(np.asarray(found), order, 0).ravel(), np.arange(n)
@@ -117,7 +122,7 @@ class TestRanks:
       ranks = jnp.asarray(found)
       if n and not np.any(np.isnan(x.astype('f8'))):
         again = permute.sort_by_ranks(ranks, jnp.asarray(x))
-        np.testing.assert_array_equal(again, np.sort(x, 0))
+        np.testing.assert_allclose(again, np.sort(x, 0), atol=1e-38)
 
     fuzz(st.tuples(FLOATS, st.lists(NUMBERS, min_size=1, max_size=6)), check)
 
