@@ -51,19 +51,7 @@ class _Parser(flags.ArgumentParser):
 
   def parse(self, argument: str) -> ml_collections.ConfigDict:
     """Returns the config of `FILE` or `FILE:ARGUMENTS`, locked."""
-    if not argument:
-      raise errors.UserError(f'--config is empty; {_ADVICE}.')
-    if '://' not in argument:
-      argument, *rest = argument.split(':', 1)
-    else:
-      rest = []
-    path = files.local_path(argument, '--config')
-    config = _load(path, rest)
-    if not isinstance(config, ml_collections.ConfigDict):
-      raise errors.UserError(
-        f'get_config of {path} returned {type(config).__name__}; it must '
-        'return a ConfigDict.'
-      )
+    config = load(argument)
     for key in _overridden(self._argv or sys.argv):
       _check_key(config, key)
     return config.lock()
@@ -71,6 +59,28 @@ class _Parser(flags.ArgumentParser):
   def flag_type(self) -> str:
     """See `flags.ArgumentParser`."""
     return 'config file'
+
+
+def load(text: str) -> ml_collections.ConfigDict:
+  """Loads a config.
+
+  Args:
+    text: `FILE` or `FILE:ARGUMENTS`.
+
+  Raises:
+    UserError: if there is no such file, or it makes no config.
+  """
+  if not text:
+    raise errors.UserError(f'--config is empty; {_ADVICE}.')
+  path, *arguments = [text] if '://' in text else text.split(':', 1)
+  path = files.local_path(path, '--config')
+  config = _load(path, arguments)
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise errors.UserError(
+      f'get_config of {path} returned {type(config).__name__}; it must '
+      'return a ConfigDict.'
+    )
+  return config
 
 
 def _load(path, arguments):

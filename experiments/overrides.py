@@ -60,10 +60,10 @@ def _parse(text, value, kind, example):
     return value
   try:
     found = json.loads(value)
-  except ValueError:
+    if kind is float and type(found) is int:
+      found = float(found)
+  except (ValueError, OverflowError, RecursionError):
     found = None
-  if kind is float and type(found) is int:
-    found = float(found)
   if kind is tuple and type(found) is list:
     found = tuple(found)
   if type(found) is not kind or (kind is float and not math.isfinite(found)):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 import math
+import sys
 from typing import Any
 
 from idspn_jax import errors
@@ -42,7 +43,8 @@ def number(
     UserError: naming the setting, its value and the bounds.
   """
   right = isinstance(value, int | float) and not isinstance(value, bool)
-  if right and math.isfinite(value):
+  # Integers may be larger than any float.
+  if right and abs(value) <= sys.float_info.max:
     if least <= value <= most and not (positive and value <= 0):
       return
   if positive:

@@ -66,6 +66,7 @@ HOMES = {
   'absl': {'data', 'runs', 'tasks', 'training'},
   'tensorflow_datasets': {'data'},
   'grain': {'data'},
+  'ray': {'studies'},
   'tensorflow': set(),
   'torch': set(),
 }
@@ -76,6 +77,7 @@ HEAVY = (
   'jax',
   'matplotlib',
   'ott',
+  'ray',
   'tensorflow_datasets',
   'torch',
 )
@@ -166,6 +168,16 @@ def test_one_file_knows_of_optional_data_packages():
     if name.split('.')[0] in ('array_record', 'grain', 'tensorflow_datasets')
   }
   assert found == {'clevr_tfds.py'}
+
+
+def test_one_file_knows_of_ray():
+  found = {
+    path.name
+    for path in FILES
+    for name in imports(ast.walk(tree(path)))
+    if name.split('.')[0] == 'ray'
+  }
+  assert found == {'ray_engine.py'}
 
 
 def test_parts_form_no_cycle():

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import contextlib
 import os
 import pathlib
+import reprlib
 import shutil
 import tempfile
 import zipfile
-import zlib
 
 import tqdm
 
@@ -41,7 +41,7 @@ def opened(
   """
   with tempfile.TemporaryDirectory(prefix='clevr_source_', dir=scratch) as name:
     folder = pathlib.Path(name)
-    if source.is_dir():
+    if os.path.isdir(source):
       tree = clevr_tree.find_tree(source)
       check(tree)
       (folder / clevr_tree.TOP).symlink_to(tree.absolute())
@@ -69,13 +69,13 @@ def check(tree: pathlib.Path) -> None:
         'it for an image.'
       )
     questions = clevr_tree.questions_path(tree, split)
-    if not questions.exists():
+    if not os.path.exists(questions):
       raise errors.UserError(
         f'{questions}: missing, and TFDS insists on it; without questions, '
         'write {"questions": []} to it.'
       )
     path = clevr_tree.scenes_path(tree, split)
-    if split not in clevr_tree.WITH_SCENES and not path.exists():
+    if split not in clevr_tree.WITH_SCENES and not os.path.exists(path):
       continue
     names, _ = clevr_tree.read_scenes(path, _MANY)
     clevr_tree.check_scenes(images, names, str(path))
@@ -124,12 +124,15 @@ def _unpack(source, folder):
         for member in members:
           archive.extract(member, folder)
           bar.update(member.file_size)
-  except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as e:
-    raise _damaged(source, e) from e
+  except errors.UserError:
+    raise
   except OSError as e:
     raise errors.UserError(
       f'{source} cannot be unpacked to {folder}: {e.strerror or e}.'
     ) from e
+  # The decompressors have errors of their own, and passwords are another.
+  except Exception as e:
+    raise _damaged(source, reprlib.repr(str(e) or type(e).__name__)) from e
 
 
 def _check_room(folder, size):

@@ -76,7 +76,7 @@ def prepared_folder(data_dir: str | os.PathLike[str]) -> pathlib.Path | None:
     The newest version's folder; None if there is none.
   """
   given = _local(data_dir)
-  if (given / _INFO).is_file():
+  if os.path.isfile(given / _INFO):
     return given
 
   def version(path):
@@ -151,7 +151,7 @@ def prepare(
   """
   require('tensorflow_datasets', 'array_record', 'importlib_resources')
   source, target = _local(source), _local(data_dir)
-  if not source.exists():
+  if not os.path.exists(source):
     raise errors.UserError(
       f'--source={source}: no such file or folder; give CLEVR_v1.0.zip or its '
       'unpacked folder.'
@@ -181,7 +181,7 @@ def prepare(
       built = _build(parent, scratch)
     place = target / _NAME / built.name
     place.parent.mkdir(exist_ok=True)
-    if place.exists():
+    if os.path.exists(place):
       # Both renamed, so that one of them is in place at all times but one.
       place.rename(pathlib.Path(scratch) / 'replaced')
     built.rename(place)

@@ -36,9 +36,9 @@ def find_tree(path: str | os.PathLike[str]) -> pathlib.Path:
   except ValueError as e:
     raise errors.UserError(str(e)) from e
   for folder in (given, given / TOP):
-    if (folder / 'images').is_dir():
+    if os.path.isdir(folder / 'images'):
       return folder
-  if not given.exists():
+  if not os.path.exists(given):
     raise errors.UserError(f'{given}: no such file or folder; check the path.')
   raise errors.UserError(
     f'{given}: no folder `images` in it or in {TOP}; give the unpacked folder '
@@ -94,7 +94,7 @@ def read_scenes(
   Raises:
     UserError: if it is missing or wrong.
   """
-  if not path.exists():
+  if not os.path.exists(path):
     raise _no_scenes(path)
   try:
     return clevr_scenes.load_named_scenes(path, max_objects)

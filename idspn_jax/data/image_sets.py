@@ -66,8 +66,8 @@ def load_image_sets(path: str | os.PathLike[str]) -> ImageSets:
     raise ValueError(
       f'{path}: unknown extension {suffix!r}; give sets as .json or .npz.'
     )
-  if not path.is_file():
-    kind = 'a directory, not a file' if path.is_dir() else 'no such file'
+  if not os.path.isfile(path):
+    kind = 'a directory, not a file' if os.path.isdir(path) else 'no such file'
     raise ValueError(f'{path}: {kind}; check the path.')
   room = image_sets_json if suffix == '.json' else image_sets_npz
   found = ImageSets(*room.read(path))
@@ -114,11 +114,11 @@ def image_paths(
       line that names the first, how many there are, and the remedy.
   """
   folder = local_paths.local_path(folder)
-  if not folder.is_dir():
+  if not os.path.isdir(folder):
     raise ValueError(f'{folder}: no such folder of images; check the path.')
   paths = [folder / name for name in files]
   missing = [
-    name for name, p in zip(files, paths, strict=True) if not p.is_file()
+    name for name, p in zip(files, paths, strict=True) if not os.path.isfile(p)
   ]
   if missing:
     raise ValueError(

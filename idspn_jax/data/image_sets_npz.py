@@ -61,8 +61,8 @@ def read(path: pathlib.Path) -> tuple[Any, ...]:
 def _names_in(path):
   """Names of all arrays; [] if the file cannot be read as an archive."""
   try:
-    with np.load(path, allow_pickle=False) as stored:
-      return list(stored.files)
+    with open(path, 'rb') as file:
+      return list(np.load(file, allow_pickle=False).files)
   # `read_arrays` explains what is wrong.
   except Exception:
     return []

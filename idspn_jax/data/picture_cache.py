@@ -18,6 +18,7 @@ import tqdm
 
 from idspn_jax import errors
 from idspn_jax.data import clevr_features
+from idspn_jax.data import local_paths
 from idspn_jax.data import set_files
 
 _ARRAYS = ('names', 'targets', 'checksums', 'image_size', 'identity')
@@ -53,7 +54,7 @@ def _place(folder, split):
 
 def exists(folder: str | os.PathLike[str], split: str) -> bool:
   """Whether a folder holds a finished cache of a split, right or wrong."""
-  return _place(folder, split).index.exists()
+  return os.path.exists(_place(folder, split).index)
 
 
 class CachedPictures:
@@ -127,15 +128,39 @@ class CachedPictures:
 
 
 def _read_index(where):
-  if not where.index.exists():
+  if not os.path.lexists(where.index):
     raise errors.UserError(f'{where.index}: no cache there.')
   try:
+    for path in where:
+      local_paths.check_inside(where.index.parent, path)
+  except ValueError as e:
+    raise errors.UserError(str(e)) from e
+  try:
     arrays = set_files.read_arrays(where.index, _ARRAYS)
+    index = dict(zip(_ARRAYS, arrays, strict=True))
+    _check_index(**index)
   except ValueError as e:
     raise errors.UserError(
       f'{where.index} is damaged; remove the cache, it is made again.'
     ) from e
-  return dict(zip(_ARRAYS, arrays, strict=True))
+  return index
+
+
+def _check_index(names, targets, checksums, image_size, identity):
+  """Refuses arrays of other shapes or types than those that are written."""
+  columns = clevr_features.NUM_FEATURES
+  right = (
+    (names.dtype.kind, names.ndim) == ('U', 1)
+    and targets.dtype == np.float32
+    and (targets.ndim, targets.shape[-1:]) == (3, (columns,))
+    and len(targets) == len(names) > 0
+    and bool(np.all(np.isfinite(targets)))
+    and (checksums.dtype, checksums.shape) == (np.uint32, names.shape)
+    and (image_size.dtype.kind, image_size.ndim) == ('i', 0)
+    and (identity.dtype.kind, identity.ndim) == ('U', 0)
+  )
+  if not right:
+    raise ValueError('The arrays are not those of a cache.')
 
 
 def _with_rows(targets, max_objects, names, path):
@@ -156,7 +181,8 @@ def _map_pixels(where, count_and_size):
   count, size = count_and_size
   try:
     pixels = np.load(where.pixels, mmap_mode='r', allow_pickle=False)
-  except (OSError, ValueError, EOFError) as e:
+  # NumPy's parser of headers raises all kinds.
+  except Exception as e:
     raise errors.UserError(
       f'{where.pixels} is missing or damaged ({e}); remove the cache, it is '
       'made again.'

@@ -59,11 +59,14 @@ def stored_scenes(
 
 def _read(path):
   """The features of a file; None if there is none, or it is damaged."""
-  if not path.exists():
+  if not os.path.lexists(path):
     return None
   try:
+    local_paths.check_inside(path.parent, path)
     (features,) = set_files.read_arrays(path, ('features',))
   except ValueError:
+    features = np.zeros(0)  # Of another type.
+  if features.dtype != np.float32 or not np.all(np.isfinite(features)):
     logging.warning('%s is damaged; its scenes are drawn again.', path)
     return None
   return features

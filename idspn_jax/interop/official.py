@@ -175,6 +175,7 @@ def from_official(state: Mapping[str, Any]) -> dict[str, Any]:
   Raises:
     KeyError: if a name is not one of the official models', or an LSTM's second
       bias comes without the first.
+    ValueError: if an array has a shape that none of the models' has.
   """
   params: dict[str, Any] = {}
   given = {name.removeprefix(PREFIX): name for name in state}
@@ -187,13 +188,34 @@ def from_official(state: Mapping[str, Any]) -> dict[str, Any]:
   for short, row in _TABLE.items():
     if short not in given:
       continue
-    array = np.asarray(state[given[short]])
-    pieces = np.split(array, len(row.paths)) if row.paths[1:] else [array]
+    pieces = _converted(given[short], np.asarray(state[given[short]]), row)
     for path, piece in zip(row.paths, pieces, strict=True):
-      if row.added and _get(params, path) is None:
+      first = _get(params, path)
+      if row.added and first is None:
         raise KeyError(f'{given[short]!r} needs the first bias beside it.')
-      _put(params, path, row.change.ours(piece), row.added)
+      if row.added and first.shape != piece.shape:
+        raise ValueError(
+          f'{given[short]!r} has another shape than the first bias.'
+        )
+      _put(params, path, piece, row.added)
   return params
+
+
+def _converted(name, array, row):
+  """The arrays at a row's paths; refuses what is no such array."""
+  if array.dtype.kind in 'fiuV':  # V: bfloat16.
+    try:
+      pieces = np.split(array, len(row.paths)) if row.paths[1:] else [array]
+      found = [row.change.ours(piece) for piece in pieces]
+      back = [row.change.official(piece) for piece in found]
+      if [a.shape for a in back] == [piece.shape for piece in pieces]:
+        return found
+    except (ValueError, IndexError, TypeError):  # Of NumPy: another shape.
+      pass
+  raise ValueError(
+    f'{name!r} is {array.dtype} of shape {array.shape}, not an array that the '
+    'official models have by this name.'
+  )
 
 
 def to_official(

@@ -161,6 +161,11 @@ def sinkhorn_loss(
   prediction, rows = _existing(prediction, prediction_mask)
   target, columns = _existing(target, target_mask)
   costs = cost_matrix.smooth_l1_cost(prediction, target)
+  if costs.ndim != 3:
+    raise ValueError(
+      'The Sinkhorn loss needs sets (B, N, D) and (B, M, D); got '
+      f'{prediction.shape} and {target.shape}.'
+    )
 
   def mass(mask):
     mask = mask.astype(costs.dtype)

@@ -33,6 +33,15 @@ def _largest(dtype):
   return jnp.iinfo(dtype).max
 
 
+def _check_real(x):
+  kinds = jnp.floating, jnp.integer
+  if not any(jnp.issubdtype(x.dtype, kind) for kind in kinds):
+    raise ValueError(
+      f'Elements must be real numbers; got {x.dtype}. Convert them with '
+      'astype(jnp.float32).'
+    )
+
+
 def _count_below(x, block, first, dtype):
   """How many elements of `block` precede each element of `x`."""
   j = jnp.arange(x.shape[-2], dtype=jnp.int32)[:, None]
@@ -48,9 +57,10 @@ def _count_below(x, block, first, dtype):
 def ascending_ranks(x: jax.Array) -> jax.Array:
   """Returns the rank of every element within its set, feature by feature.
 
-  Ties keep the order of the elements (as a stable sort does). Values that are
-  NaN compare false with everything, so their ranks mean nothing; callers that
-  multiply by `x` propagate the NaN.
+  Ties keep the order of the elements (as a stable sort does). Processors may
+  take numbers below the smallest normal one, such as 1e-40, for zero. Values
+  that are NaN compare false with everything, so their ranks mean nothing;
+  callers that multiply by `x` propagate the NaN.
 
   Args:
     x: sets of shape `(..., N, C)`; infinities are allowed.
@@ -58,7 +68,13 @@ def ascending_ranks(x: jax.Array) -> jax.Array:
   Returns:
     Integers in `[0, N)` of shape `(..., N, C)`, constant under
     differentiation.
+
+  Raises:
+    ValueError: if `x` has another rank, or is not of real numbers.
   """
+  if x.ndim < 2:
+    raise ValueError(f'Ranks need sets (..., N, C); got {x.shape}.')
+  _check_real(x)
   x = jax.lax.stop_gradient(x)
   n = x.shape[-2]
   dtype = _rank_dtype(n)
@@ -151,6 +167,7 @@ def _check(ranks, values):
       f'ranks and values need one shape (..., N, C); got {ranks.shape} and '
       f'{values.shape}.'
     )
+  _check_real(values)
 
 
 def unsort_by_ranks(ranks: jax.Array, values: jax.Array) -> jax.Array:
@@ -166,7 +183,7 @@ def unsort_by_ranks(ranks: jax.Array, values: jax.Array) -> jax.Array:
     Values per element, `(..., N, C)`; linear in `values`.
 
   Raises:
-    ValueError: if the two shapes differ.
+    ValueError: if the two shapes differ, or `values` are no real numbers.
   """
   _check(ranks, values)
   return _permute(ranks, values, unsort=True)
@@ -185,7 +202,7 @@ def sort_by_ranks(ranks: jax.Array, values: jax.Array) -> jax.Array:
     Values per sorted position, `(..., N, C)`; linear in `values`.
 
   Raises:
-    ValueError: if the two shapes differ.
+    ValueError: if the two shapes differ, or `values` are no real numbers.
   """
   _check(ranks, values)
   return _permute(ranks, values, unsort=False)

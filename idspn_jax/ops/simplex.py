@@ -72,12 +72,18 @@ def project_simplex(
     The closest points, same shape. NaN along the axis gives NaN.
 
   Raises:
-    ValueError: if `radius` is not positive or the axis does not exist.
+    ValueError: if `radius` is not positive, or the axis does not exist or is
+      empty.
   """
   if not radius > 0:
     raise ValueError(f'The simplex needs a positive radius; got {radius}.')
   if not -x.ndim <= axis < x.ndim:
     raise ValueError(f'axis {axis} does not exist in an array {x.shape}.')
+  if x.shape[axis] == 0:
+    raise ValueError(
+      f'The simplex needs at least one number along axis {axis}; got an array '
+      f'{x.shape}.'
+    )
   moved = jnp.moveaxis(precision.at_least_float32(x), axis, -1)
   projected = jnp.moveaxis(_project_last(moved, float(radius)), -1, axis)
   return precision.as_inputs(projected, x)

@@ -1,9 +1,10 @@
 """A fixed set of rendered pictures on disk, as uint8 arrays.
 
 A directory holds `description.json` and shards of 500 pictures,
-`pictures_00000.npy` and `features_00000.npy`. Shards appear whole or not at
-all, so that making them can stop at any time and go on later, and several
-processes can share the work.
+`pictures_00000.npy` and `features_00000.npy`, with a checksum of every picture
+in `checksums_00000.npy` (earlier versions wrote none). Shards appear whole or
+not at all, so that making them can stop at any time and go on later, and
+several processes can share the work.
 """
 
 from collections.abc import Mapping
@@ -14,11 +15,15 @@ import json
 import os
 import pathlib
 from typing import Any
+import zlib
 
 import jax
 import numpy as np
 
+from idspn_jax.data import clevr_features
+from idspn_jax.data import local_paths
 from idspn_jax.render import batches
+from idspn_jax.render import constants
 from idspn_jax.render import jobs
 from idspn_jax.render import sample_scenes
 from idspn_jax.render import scene_files
@@ -60,10 +65,11 @@ class Description:
       )
     sample_scenes.check_num_objects((self.min_objects, self.max_objects))
     for name in ('count', 'width', 'height'):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'{name} is {getattr(self, name)}; it must be at least 1.'
-        )
+      value = getattr(self, name)
+      if not isinstance(value, int) or value < 1:
+        raise ValueError(f'{name} is {value!r}; it must be an integer from 1.')
+    if not isinstance(self.seed, int):
+      raise ValueError(f'seed is {self.seed!r}; it must be an integer.')
 
   @property
   def key(self) -> jax.Array:
@@ -99,6 +105,10 @@ def _shard_paths(directory, number):
   ]
 
 
+def _checksums_path(directory, number):
+  return directory / f'checksums_{number:05d}.npy'
+
+
 def _write(path, array):
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
   try:
@@ -112,20 +122,31 @@ def _write(path, array):
       temporary.unlink()
 
 
-def _map(path):
+def _map(path, shape, dtype):
+  local_paths.check_inside(path.parent, path)
+  # NumPy's parser of headers raises all kinds.
   try:
-    return np.load(path, mmap_mode='r')
-  except (OSError, ValueError, EOFError) as e:
+    found = np.load(path, mmap_mode='r', allow_pickle=False)
+    reason = f'{found.dtype} of shape {found.shape}'
+    right = found.shape == shape and found.dtype == dtype
+  except Exception as e:
+    found, reason, right = None, e, False
+  if not right:
     raise ValueError(
-      f'{path} is damaged ({e}); remove it, and the command that made it makes '
-      'it again.'
-    ) from e
+      f'{path} is damaged ({reason}); remove it, and the command that made it '
+      'makes it again.'
+    )
+  return found
 
 
 def _make_shard(directory: str, description: Description, number: int) -> int:
   first = number * SHARD
   count = min(SHARD, description.count - first)
   arrays = description.render(first, count)
+  checksums = np.asarray(
+    [zlib.crc32(p.tobytes()) for p in arrays[0]], np.uint32
+  )
+  _write(_checksums_path(pathlib.Path(directory), number), checksums)
   for path, array in zip(
     _shard_paths(pathlib.Path(directory), number), arrays, strict=True
   ):
@@ -229,7 +250,7 @@ class RenderedPictures:
       )
     try:
       self.description = Description(**found)
-    except TypeError as e:
+    except (TypeError, ValueError) as e:
       raise ValueError(
         f'{directory}/description.json lacks settings or has others ({e}); '
         'remove the directory and render it again.'
@@ -241,13 +262,48 @@ class RenderedPictures:
         'that made it goes on where it stopped.'
       )
     shards = range(-(-self.description.count // SHARD))
-    self._shards = [
-      [_map(path) for path in _shard_paths(directory, n)] for n in shards
-    ]
+    self._shards = [self._open(n) for n in shards]
+    self._checksums = [self._open_checksums(n) for n in shards]
     self.names = [
       scene_files.picture_name(self.description.split, n)
       for n in range(self.description.count)
     ]
+
+  def _count(self, number):
+    return min(SHARD, self.description.count - number * SHARD)
+
+  def _open(self, number):
+    """Pictures and features of a shard, memory-mapped."""
+    about, count = self.description, self._count(number)
+    pictures, features = _shard_paths(self._directory, number)
+    elements = (constants.MAX_OBJECTS, clevr_features.NUM_FEATURES)
+    return (
+      _map(pictures, (count, about.height, about.width, 3), np.uint8),
+      _map(features, (count, *elements), np.float32),
+    )
+
+  def _open_checksums(self, number):
+    """Checksums of a shard's pictures; None if it was written without."""
+    path = _checksums_path(self._directory, number)
+    if not os.path.lexists(path):
+      return None
+    return _map(path, (self._count(number),), np.uint32)
+
+  def _read(self, number):
+    """Picture and features of a number, checked."""
+    shard, place = number // SHARD, number % SHARD
+    picture, features = (np.array(a[place]) for a in self._shards[shard])
+    checksums = self._checksums[shard]
+    if (
+      checksums is not None
+      and zlib.crc32(picture.tobytes()) != checksums[place]
+    ):
+      raise ValueError(
+        f'{_shard_paths(self._directory, shard)[0]}: the pixels of picture '
+        f'{number} are damaged; remove it, and the command that made it makes '
+        'it again.'
+      )
+    return picture, features
 
   def __reduce__(self):
     """Pickles where the pictures are, not the pictures."""
@@ -262,7 +318,7 @@ class RenderedPictures:
     """One picture: `(image_size, image_size, 3)`, uint8.
 
     Raises:
-      ValueError: if the pictures are of another size.
+      ValueError: if the pictures are of another size, or damaged.
       IndexError: if there is no such picture.
     """
     width, height = self.description.width, self.description.height
@@ -274,8 +330,7 @@ class RenderedPictures:
         'image size to theirs.'
       )
     self._check(np.asarray(index))
-    pictures, _ = self._shards[index // SHARD]
-    return np.array(pictures[index % SHARD])
+    return self._read(index)[0]
 
   def _check(self, numbers):
     if np.any((numbers < 0) | (numbers >= len(self))):
@@ -301,9 +356,6 @@ class RenderedPictures:
     """
     numbers = np.asarray(numbers)
     self._check(numbers)
-    found = [
-      [array[n % SHARD] for array in self._shards[n // SHARD]]
-      for n in numbers.ravel()
-    ]
+    found = [self._read(n) for n in numbers.ravel()]
     pictures, features = zip(*found, strict=True)
     return np.stack(pictures), np.stack(features)

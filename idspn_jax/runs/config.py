@@ -92,30 +92,50 @@ def check_stored(stored: Mapping[str, Any]) -> None:
   """
   if not isinstance(stored['task'], str):
     raise errors.UserError(f'task is {stored["task"]!r}, not a name.')
-  own = registry.defaults(stored['task'])
-  defaults = _merged(default_config().to_dict(), own)
-  if own:
-    defaults['data'] = {}
+  defaults = _defaults(stored['task'])
+  if registry.defaults(stored['task']):
     stored = {'data': None, 'model': None, **stored}
   _check_kinds(defaults, stored)
   check(ml_collections.ConfigDict(complete(stored)))
 
 
-def _check_kinds(defaults, stored, prefix=''):
+def _defaults(task):
+  """Defaults of all settings that are known of a task."""
+  own = registry.defaults(task) if isinstance(task, str) else {}
+  found = _merged(default_config().to_dict(), own)
+  return {**found, 'data': {}} if own else found
+
+
+_KINDS = {
+  Mapping: 'a mapping',
+  str: 'a text',
+  list | tuple: 'a list',
+  int | float: 'a number',
+}
+
+
+def _check_kinds(defaults, given, prefix='', kinds=_KINDS):
   """Refuses values of another kind than their defaults'."""
-  kinds = {
-    Mapping: 'a mapping',
-    str: 'a text',
-    list | tuple: 'a list',
-    int | float: 'a number',
-  }
-  for name, value in stored.items():
+  for name, value in given.items():
     default = defaults.get(name)
-    for kind, text in kinds.items():
+    for kind in kinds:
       if isinstance(default, kind) and not isinstance(value, kind):
-        raise errors.UserError(f'{prefix}{name} is {value!r}, not {text}.')
+        raise errors.UserError(
+          f'{prefix}{name} is {value!r}, not {_KINDS[kind]}.'
+        )
     if isinstance(default, Mapping):
-      _check_kinds(default, value, f'{prefix}{name}.')
+      _check_kinds(default, value, f'{prefix}{name}.', kinds)
+
+
+def _check_present(defaults, given, prefix='config.'):
+  """Refuses a configuration that lacks settings."""
+  for name, default in defaults.items():
+    if name not in given:
+      raise errors.UserError(
+        f'{prefix}{name} is missing; start from runs.config.default_config().'
+      )
+    if isinstance(default, Mapping):
+      _check_present(default, given[name], f'{prefix}{name}.')
 
 
 def complete(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -217,7 +237,12 @@ def check(config: ml_collections.ConfigDict) -> None:
   Raises:
     UserError: naming the first setting that is wrong, and its value.
   """
-  for name, value in _flat(config.to_dict()):
+  given = config.to_dict()
+  # Numbers have checks of their own.
+  kinds = (Mapping, str, list | tuple)
+  _check_kinds(_defaults(given.get('task')), given, 'config.', kinds)
+  _check_present(default_config().to_dict(), given)
+  for name, value in _flat(given):
     if isinstance(value, float) and not math.isfinite(value):
       raise errors.UserError(f'config.{name} must be finite; got {value}.')
     # What is counted on a device is counted in int32.

@@ -77,16 +77,8 @@ def load_run(
   step, stored = _read_checkpoint(workdir, step)
   variables = jax.eval_shape(experiment.task.init, jax.random.key(0))
   params, model_state = task_lib.split_variables(variables)
-  best = stored.get('best')
-  validated = best is not None and np.isfinite(best['value'])
   where = f'{workdir}/checkpoints/{step}'
-  if validated:
-    step, source = int(best['step']), best
-  else:
-    source = {
-      name: stored.get(f'ema_{name}') or stored.get(name)
-      for name in ('params', 'model_state')
-    }
+  step, source = _evaluated(step, stored, where)
   stored = {
     'params': source['params'],
     'model_state': source.get('model_state') or {},
@@ -111,6 +103,23 @@ def load_run(
     experiment.other_file,
     num_objects,
   )
+
+
+def _evaluated(step, stored, where):
+  """The step and the variables that are evaluated: the best if it selects."""
+  best = stored.get('best')
+  try:
+    if best is not None and np.isfinite(best['value']):
+      return int(best['step']), {**best, 'params': best['params']}
+  except (KeyError, TypeError, ValueError) as e:
+    raise errors.UserError(
+      f'The checkpoint {where} is damaged: its best variables are not complete '
+      f'({type(e).__name__}: {e}); use another one with --step.'
+    ) from e
+  return step, {
+    name: stored.get(f'ema_{name}') or stored.get(name)
+    for name in ('params', 'model_state')
+  }
 
 
 def _read_checkpoint(workdir, wanted, attempts=_ATTEMPTS):

@@ -5,6 +5,7 @@ arrays: kernels in float16, all others as they were. Nothing is unpickled.
 """
 
 from collections.abc import Mapping
+import contextlib
 import importlib.resources
 import json
 import os
@@ -118,22 +119,52 @@ def _as_float32(array):
 
 
 def _content(file):
+  """Config, provenance and variables of a file, as they are stored."""
   try:
-    with np.load(file, allow_pickle=False) as stored:
+    with contextlib.ExitStack() as stack:
+      if isinstance(file, str | os.PathLike):
+        opened = stack.enter_context(open(file, 'rb'))
+      else:
+        opened = file
+      stored = stack.enter_context(np.load(opened, allow_pickle=False))
       arrays = {name: stored[name] for name in stored.files}
     config, about = (json.loads(str(arrays.pop(k))) for k in (_CONFIG, _ABOUT))
+    tree = _tree(arrays)
+    _check_texts(config, about)
   except Exception as e:  # zipfile, NumPy and json raise all kinds.
     raise errors.UserError(
-      f'{getattr(file, "name", file)}: no exported model ({e}); export anew.'
+      f'{getattr(file, "name", file)}: no exported model '
+      f'({" ".join(str(e).split())[:300]}); export anew.'
     ) from e
+  return config, about, tree
+
+
+def _check_texts(config, about):
+  """Refuses a config or a provenance that `export` cannot have written."""
+  step = about.get('step') if isinstance(about, dict) else None
+  if not isinstance(step, int):
+    raise ValueError('it does not say of which step it is')
+  if not isinstance(config, dict) or not {'task', 'seed'} <= {*config}:
+    raise ValueError('it holds no config')
+  config_lib.check_stored(config)
+
+
+def _tree(arrays):
+  """Arrays by names like `variables/params/a` as nested dictionaries."""
   tree: dict[str, Any] = {}
   for name, array in arrays.items():
-    *path, last = name.split('/')[1:]
+    *path, last = name.split('/')
+    if not path or path[0] != _VARIABLES or array.dtype.kind not in 'biuf':
+      raise ValueError(f'the array {name!r} is no variable')
     inner = tree
-    for key in path:
+    for key in path[1:]:
       inner = inner.setdefault(key, {})
+      if not isinstance(inner, dict):
+        raise ValueError(f'{name!r} is below another array')
+    if last in inner:
+      raise ValueError(f'{name!r} is above another array')
     inner[last] = array
-  return config, about, tree
+  return tree
 
 
 def export(run: loading.LoadedRun, path: str) -> None:

@@ -110,7 +110,7 @@ def _check_settings(root, descriptions):
     str(path), ('splits', 'version'), f'remove {root} and start anew'
   )
   if found is None:
-    if root.exists() and any(root.iterdir()):
+    if os.path.exists(root) and any(root.iterdir()):
       raise errors.UserError(
         f'{root} holds files that are not from here; choose another --out.'
       )

@@ -43,7 +43,10 @@ class Clevr(images.ImagesToSets):
     """
     data = config.data
     checks.number(
-      data.coordinate_unit, 'config.data.coordinate_unit', positive=True
+      data.coordinate_unit,
+      'config.data.coordinate_unit',
+      least=1e-3,
+      most=1e3,
     )
     super().__init__(
       config,

@@ -257,7 +257,10 @@ def _check(config):
       f'{data.max_objects}.'
     )
   checks.number(
-    data.coordinate_unit, 'config.data.coordinate_unit', positive=True
+    data.coordinate_unit,
+    'config.data.coordinate_unit',
+    least=1e-3,
+    most=1e3,
   )
   if data.num_train:
     data_lib.check_batch_size(

@@ -1,6 +1,8 @@
 """Looks experiments up by the task's name in a config."""
 
 from collections.abc import Mapping
+import pathlib
+import traceback
 from typing import Any
 
 import ml_collections
@@ -118,10 +120,26 @@ def build(
         'out.'
       )
     files['num_objects'] = num_objects
-  built = builder(config, **files)
+  try:
+    built = builder(config, **files)
+  except (AttributeError, KeyError) as e:
+    if (name := _missing_setting(e)) is None:
+      raise
+    raise errors.UserError(
+      f'The config of task {config.task} lacks {name}; start from one of '
+      'configs/.'
+    ) from e
   if not isinstance(built, task_lib.Experiment):
     raise errors.UserError(
       f'The builder of task {config.task} returned {type(built).__name__}; '
       'it must return an Experiment.'
     )
   return built
+
+
+def _missing_setting(e):
+  """What a config was asked for and does not have; None of other errors."""
+  frame = traceback.extract_tb(e.__traceback__)[-1]
+  room = pathlib.Path(frame.filename).parent
+  wanted = room.parent.name == 'ml_collections' or room.name == 'ml_collections'
+  return ' '.join(str(e).split()) if wanted else None
