@@ -11,6 +11,9 @@ from absl import logging
 
 from idspn_jax import errors
 
+# What JAX_PLATFORMS named, if it named no CPU.
+_accelerator: str | None = None
+
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
   """Runs a binary; what the user can mend ends in one line and status 2.
@@ -19,11 +22,13 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
   traceback.
 
   Args:
-    main: gets the arguments that are not flags; returns the exit status.
+    main: gets the arguments that are not flags; returns the exit status. With
+      an attribute `joins_processes` it calls `check_accelerator` itself.
   """
   logging.set_verbosity(logging.WARNING)
   logging.use_absl_handler()
-  accelerator = _add_cpu()
+  global _accelerator
+  _accelerator = _add_cpu()
 
   def guarded(argv):
     if len(argv) > 1 and not getattr(main, 'takes_arguments', False):
@@ -31,8 +36,9 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         f'Unexpected argument {argv[1]!r}; flags are written --name=value.'
       )
     try:
-      if accelerator:
-        _check_accelerator(accelerator)
+      # Asking for devices comes after joining other processes.
+      if not getattr(main, 'joins_processes', False):
+        check_accelerator()
       return main(argv)
     except (RuntimeError, MemoryError) as e:
       raise _of_machine(e) from e
@@ -110,8 +116,15 @@ def _add_cpu():
   return chosen
 
 
-def _check_accelerator(chosen):
-  """Refuses to compute on the CPU what was meant for an accelerator."""
+def check_accelerator() -> None:
+  """Refuses to compute on the CPU what was meant for an accelerator.
+
+  Raises:
+    UserError: if JAX_PLATFORMS names one and JAX finds none.
+  """
+  chosen = _accelerator
+  if chosen is None:
+    return
   import jax
 
   if jax.default_backend() == 'cpu':

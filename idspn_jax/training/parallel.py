@@ -18,6 +18,7 @@ import numpy as np
 from idspn_jax import errors
 from idspn_jax.tasks import model
 from idspn_jax.tasks import task as task_lib
+from idspn_jax.training import hosts
 
 BATCH_AXIS = model.BATCH_AXIS
 
@@ -53,8 +54,59 @@ def _check(batch_size):
     )
 
 
+def put_everywhere(tree: Any, everywhere: jax.sharding.NamedSharding) -> Any:
+  """Puts a copy of every array on every device, also of other processes.
+
+  Args:
+    tree: arrays, the same in all processes.
+    everywhere: a sharding over a mesh of all devices that splits nothing.
+  """
+  if hosts.count() == 1:
+    return jax.device_put(tree, everywhere)
+
+  def put(leaf):
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+      return jax.device_put(leaf, everywhere)
+    own = np.asarray(leaf)
+    # Without asking the other processes whether theirs is the same.
+    return jax.make_array_from_callback(own.shape, everywhere, lambda i: own[i])
+
+  return jax.tree.map(put, tree)
+
+
+def put_rows(
+  tree: Any, by_row: jax.sharding.NamedSharding, rows: int, axis: int
+) -> Any:
+  """Splits arrays by rows over all devices.
+
+  Args:
+    tree: arrays with all rows of a batch or, of several processes, each with
+      this process's share.
+    by_row: the sharding.
+    rows: of the whole batch.
+    axis: of the rows.
+  """
+  if hosts.count() == 1:
+    return jax.device_put(tree, by_row)
+
+  def put(leaf):
+    leaf = np.asarray(leaf)
+    shape = list(leaf.shape)
+    if shape[axis] == rows:
+      return jax.make_array_from_callback(leaf.shape, by_row, lambda i: leaf[i])
+    shape[axis] = rows
+    return jax.make_array_from_process_local_data(by_row, leaf, tuple(shape))
+
+  return jax.tree.map(put, tree)
+
+
 class JitParallel:
-  """States replicated and batches sharded over a mesh of all devices."""
+  """States replicated and batches sharded over a mesh of all devices.
+
+  Attributes:
+    axis_name: no mapped axis: the step sees whole batches.
+    mesh: the devices, if there are several.
+  """
 
   axis_name: str | None = None
 
@@ -70,6 +122,7 @@ class JitParallel:
     """
     _check(batch_size)
     mesh = device_mesh()
+    self.mesh = mesh if mesh.size > 1 else None
     spec = jax.sharding.PartitionSpec
     self.everywhere = jax.sharding.NamedSharding(mesh, spec())
     rows = spec(BATCH_AXIS) if seeds == 1 else spec(None, BATCH_AXIS)
@@ -78,7 +131,7 @@ class JitParallel:
 
   def place_state(self, state: Any) -> Any:
     """Puts a copy of every array on every device."""
-    return jax.device_put(state, self.everywhere)
+    return put_everywhere(state, self.everywhere)
 
   def take_state(self, state: Any) -> Any:
     """The state without any device axis, for evaluation and checkpoints."""
@@ -89,16 +142,7 @@ class JitParallel:
 
     Several processes each give the whole batch, or each its share of the rows.
     """
-    return {name: self._place(leaf) for name, leaf in batch.items()}
-
-  def _place(self, leaf):
-    if np.shape(leaf)[self._row_axis] == self._batch_size:
-      return jax.device_put(leaf, self.by_row)
-    shape = list(np.shape(leaf))
-    shape[self._row_axis] = self._batch_size
-    return jax.make_array_from_process_local_data(
-      self.by_row, leaf, tuple(shape)
-    )
+    return put_rows(dict(batch), self.by_row, self._batch_size, self._row_axis)
 
   def take_scalars(self, scalars: Any) -> Any:
     """Scalars on the host."""
@@ -118,6 +162,7 @@ class PmapParallel:
   """One copy of the state, and a share of the batch, per device."""
 
   axis_name: str | None = BATCH_AXIS
+  mesh: jax.sharding.Mesh | None = None
 
   def __init__(self, batch_size: int, seeds: int = 1):
     """See `JitParallel`."""
