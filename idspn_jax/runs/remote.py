@@ -185,14 +185,21 @@ class Mirror:
     self._sent: dict[str, Any] = {}
     self._thread: threading.Thread | None = None
     self._error: errors.UserError | None = None
-    with _reported(address, 'write'):
-      self._place.mkdir(parents=True, exist_ok=True)
-      owner = {
-        'token': self._token,
-        'process': f'{os.getpid()} on {socket.gethostname()}',
-      }
-      (self._place / _OWNER).write_text(json.dumps(owner))
-      _fetch(self._place, self.local)
+    try:
+      with _reported(address, 'write'):
+        self._take_over()
+    except errors.UserError:
+      self._folder.cleanup()
+      raise
+
+  def _take_over(self):
+    self._place.mkdir(parents=True, exist_ok=True)
+    owner = {
+      'token': self._token,
+      'process': f'{os.getpid()} on {socket.gethostname()}',
+    }
+    (self._place / _OWNER).write_text(json.dumps(owner))
+    _fetch(self._place, self.local)
     folder = os.path.join(self.local, _CHECKPOINTS)
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
       self._sent[name] = _version(os.path.join(folder, name))
