@@ -35,14 +35,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     config: a complete configuration.
 
   Raises:
-    UserError: if the batch does not divide among the devices, or 'pmap' is
-      asked for in several processes.
+    UserError: if the batch does not divide among the devices.
   """
   _check(config.batch_size)
-  if config.parallel == 'pmap' and jax.process_count() > 1:
-    raise errors.UserError(
-      "config.parallel='pmap' runs in one process; use 'jit' with several."
-    )
 
 
 def _check(batch_size):
@@ -158,6 +153,13 @@ class JitParallel:
     return jitted.lower(state, batch).compile()
 
 
+def _first(leaf):
+  """The copy of the first device, or of the first that is this process's."""
+  if hosts.count() == 1:
+    return leaf[0]
+  return leaf.addressable_data(0)[0]
+
+
 class PmapParallel:
   """One copy of the state, and a share of the batch, per device."""
 
@@ -168,6 +170,7 @@ class PmapParallel:
     """See `JitParallel`."""
     _check(batch_size)
     self._devices = jax.devices()
+    self._batch_size = batch_size
     self._row_axis = 0 if seeds == 1 else 1
     spec = jax.sharding.PartitionSpec(BATCH_AXIS)
     self._by_device = jax.sharding.NamedSharding(device_mesh(), spec)
@@ -178,30 +181,33 @@ class PmapParallel:
   def place_state(self, state: Any) -> Any:
     """Puts a copy of every array on every device."""
     host = jax.device_get(state)
-    return jax.device_put(jax.tree.map(self._replicate, host), self._by_device)
+    return self._put(jax.tree.map(self._replicate, host))
+
+  def _put(self, tree):
+    return put_rows(tree, self._by_device, len(self._devices), 0)
 
   def take_state(self, state: Any) -> Any:
     """The first device's copy."""
-    return jax.tree.map(lambda leaf: leaf[0], state)
+    return jax.tree.map(_first, state)
 
   def place_batch(self, batch: task_lib.Batch) -> dict[str, Any]:
     """Gives every array a first axis of devices."""
-    devices = len(self._devices)
+    rows = self._batch_size // len(self._devices)
 
     def split(leaf):
       leaf = np.asarray(leaf)
       axis = self._row_axis
       shape = leaf.shape
-      shares = (devices, shape[axis] // devices)
+      shares = (shape[axis] // rows, rows)
       leaf = leaf.reshape(*shape[:axis], *shares, *shape[axis + 1 :])
       return np.moveaxis(leaf, axis, 0)
 
     split_batch = {name: split(leaf) for name, leaf in batch.items()}
-    return jax.device_put(split_batch, self._by_device)
+    return self._put(split_batch)
 
   def take_scalars(self, scalars: Any) -> Any:
     """The first device's scalars, which equal all others'."""
-    return jax.tree.map(lambda leaf: leaf[0], jax.device_get(scalars))
+    return jax.device_get(jax.tree.map(_first, scalars))
 
   def compile(self, train_step: Callable, state: Any, batch: Any) -> Any:
     """Compiles a step that updates its state in place."""

@@ -1,6 +1,6 @@
 """Loss curves on the devices that there are; run by test_curves.
 
-python curves.py KINDS [INDEX PORT]
+python curves.py KINDS CASES FOLDER [INDEX PORT]
 
 Prints, for every case, kind and precision, the losses of 50 steps and the
 metrics of an evaluation whose last batch is not full. With INDEX and PORT it is
@@ -50,23 +50,43 @@ def rendered():
   """Section 4.3, with BatchNorm; every picture is rendered on the device."""
   config = clevr.get_config('setting=reduced').copy_and_resolve_references()
   config.unlock()
-  config.data.num_train, config.data.num_test = 0, 11
-  config.data.cache_dir = sys.argv[-1]
+  config.data.num_train, config.data.num_test = 0, 7
+  config.data.cache_dir = sys.argv[3]
   config.data.min_objects, config.data.max_objects = 3, 4
   config.model.hidden_dim = config.model.latent_dim = 8
   config.model.image_encoder.width = 4
   config.model.iterations = 2
+  return config
+
+
+def kept():
+  """Likewise, of pictures that were rendered before, with noise on them."""
+  config = rendered()
+  config.data.num_train = 12
   config.augmentation.noise = 0.02
   return config
 
 
 def curves(make, kind, dtype):
   """Losses, and metrics of the test data."""
+  with jax.enable_x64(False):  # Pictures are rendered and kept in float32.
+    config, experiment, data = opened(make, kind)
+  with jax.enable_x64(dtype == 'float64'):
+    return trained(config, experiment, data, dtype)
+
+
+def opened(make, kind):
+  """The configuration, the experiment and its data."""
   config = make()
   with config.unlocked():
-    config.batch_size, config.eval_batch_size = 4 if make is rendered else 8, 8
+    config.batch_size = config.eval_batch_size = 4
     config.learning_rate, config.parallel = RATE, kind
   experiment = registry.build(config)
+  return config, experiment, experiment.data(0)
+
+
+def trained(config, experiment, data, dtype):
+  """See `curves`."""
 
   def cast(tree):
     return jax.tree.map(
@@ -76,7 +96,7 @@ def curves(make, kind, dtype):
       tree,
     )
 
-  parallel = parallel_lib.make_parallel(kind, config.batch_size)
+  parallel = parallel_lib.make_parallel(config.parallel, config.batch_size)
   state = cast(state_lib.init_state(experiment.task, config))
   state = parallel.place_state(state)
   step = step_lib.make_train_step(
@@ -85,7 +105,7 @@ def curves(make, kind, dtype):
     axis_name=parallel.axis_name,
     mesh=parallel.mesh,
   )
-  data, compiled, losses = experiment.data(0), None, []
+  compiled, losses = None, []
   with data.train(0) as batches:
     for _ in range(STEPS):
       batch = parallel.place_batch(cast(dict(next(batches))))
@@ -97,22 +117,32 @@ def curves(make, kind, dtype):
   return {'losses': losses, 'metrics': metrics}
 
 
-def main(kinds):
+# The renderer computes in float32.
+CASES = {
+  multisets: ('float32', 'float64'),
+  numbering: ('float32', 'float64'),
+  rendered: ('float32',),
+  kept: ('float64',),
+}
+
+
+def main(kinds, cases):
   """Prints all curves as JSON, on its last line."""
   found = {}
-  for make in (multisets, numbering, rendered):
+  for make, dtypes in CASES.items():
+    if make.__name__ not in cases.split(','):
+      continue
     for kind in kinds.split(','):
-      for dtype in ('float32', 'float64'):
-        with jax.enable_x64(dtype == 'float64'):
-          found[f'{make.__name__} {kind} {dtype}'] = curves(make, kind, dtype)
-          print(list(found)[-1], time.process_time(), file=sys.stderr)
+      for dtype in dtypes:
+        name = f'{make.__name__} {kind} {dtype}'
+        found[name] = curves(make, kind, dtype)
+        print(name, time.process_time(), file=sys.stderr, flush=True)
   print(json.dumps(found))
 
 
 if __name__ == '__main__':
-  if len(sys.argv) > 3:
-    _, _, index, port, _ = sys.argv
-    with hosts.session(f'127.0.0.1:{port}', 2, int(index)):
-      main(sys.argv[1])
+  if len(sys.argv) > 4:
+    with hosts.session(f'127.0.0.1:{sys.argv[5]}', 2, int(sys.argv[4])):
+      main(*sys.argv[1:3])
   else:
-    main(sys.argv[1])
+    main(*sys.argv[1:3])

@@ -225,28 +225,62 @@ def newest(workdir):
   return steps[-1] if steps else 0
 
 
+def drawn(workdir):
+  """How many batches were drawn, by all its processes."""
+  path = pathlib.Path(f'{workdir}.order')
+  return path.read_bytes().count(b'\n') if path.exists() else 0
+
+
+def wait_until_training(child, workdir, before):
+  """Waits for the first step; the exit status if there is none."""
+  # Two batches wait on the device.
+  while drawn(workdir) < before + 4:
+    done, status = os.waitpid(child, os.WNOHANG)
+    if done:
+      return os.waitstatus_to_exitcode(status)
+    time.sleep(0.002)
+  return None
+
+
+def kill_one(chance, name, folder, workdir, durations):
+  """Starts a training and kills it, unless it ends first; its status."""
+  before = drawn(workdir)
+  child = start(name, folder, workdir)
+  whole, training = durations
+  if chance.random() < 0.25:  # Anywhere, starting included.
+    return wait(child, chance.uniform(0, whole))
+  code = wait_until_training(child, workdir, before)
+  if code is not None:
+    return code
+  return wait(child, chance.uniform(0, training))
+
+
 def main(name, count, folder, seed=0):
   """Kills until the count is reached, and the last run is through."""
   chance = random.Random(f'{name} {seed}')
-  whole, durations = f'{folder}/whole', []
+  whole, steps = f'{folder}/whole', config_of(name, folder).steps
   # The second time, all is compiled.
   for workdir in (f'{folder}/first', whole):
     since = time.monotonic()
-    finish(start(name, folder, workdir), workdir)
-    durations.append(time.monotonic() - since)
-  steps = config_of(name, folder).steps
+    child = start(name, folder, workdir)
+    assert wait_until_training(child, workdir, 0) is None
+    began = time.monotonic()
+    finish(child, workdir)
+    end = time.monotonic()
   compare(f'{folder}/first', whole, steps)
   killed, runs = [], 0
   while len(killed) < count:
     broken = f'{folder}/broken{runs}'
     runs, code = runs + 1, None
     while code is None:
-      left = len(killed) < count
-      moment = chance.uniform(0, 1.1 * durations[-1]) if left else 1800
       if name == 'cached' and chance.random() < 0.3:
         # Made anew, and interrupted.
         shutil.rmtree(pathlib.Path(folder, 'cache'))
-      code = wait(start(name, folder, broken), moment)
+      if len(killed) < count:
+        durations = (end - since, end - began)
+        code = kill_one(chance, name, folder, broken, durations)
+      else:
+        code = wait(start(name, folder, broken), 1800)
       if code is None:
         killed.append(newest(broken))
     assert code == 0, pathlib.Path(f'{broken}.log').read_text()[-3000:]
