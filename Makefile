@@ -113,14 +113,17 @@ $(VENV)/.stamp-python:
 	  ["build-system"]["requires"])')
 	@touch $@
 
-# The list changes, and with it its date, when a source appears or goes away.
+# What the wheel packs. The list changes, and with it its date, when a file
+# appears or goes away.
+PACKED = find idspn_jax -type f \
+  \( -name '*.py' -o -name '*.npz' -o -name '*.csv' \)
 build/sources: FORCE
 	@mkdir -p build
-	@find idspn_jax -name '*.py' | sort > $@.new
+	@$(PACKED) | sort > $@.new
 	@if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
 
 $(WHEEL): build/sources setup.cfg pyproject.toml LICENSE $(wildcard README.md) \
-  idspn_jax/py.typed $(shell find idspn_jax -name '*.py') \
+  idspn_jax/py.typed $(shell $(PACKED)) \
   | $(VENV)/.stamp-python
 	@test -n '$(VERSION)' || { \
 	  echo 'error: no __version__ in idspn_jax/__init__.py' >&2; exit 1; }

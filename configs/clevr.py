@@ -19,6 +19,9 @@ Arguments after the colon, all optional:
   data        rendered (default), tfds (see experiments.prepare_clevr) or tree,
               an unpacked CLEVR_v1.0; the latter two need
               --config.data.data_dir=DIR
+  decoder     a run of configs/clevr_state.py with the same setting, whose set
+              decoder is taken as it is; the image encoder then learns the
+              latent vectors of the true sets too. Default: all is trained
   seed        default 0
 
 The paper's iDSPN at 128×128 has an average precision (of every image, averaged)
@@ -68,6 +71,7 @@ def get_config(arguments: str = '') -> ml_collections.ConfigDict:
       'setting': 'full',
       'size': 0,
       'data': 'rendered',
+      'decoder': '',
       'seed': 0,
     },
   )
@@ -99,6 +103,11 @@ def get_config(arguments: str = '') -> ml_collections.ConfigDict:
     _reduce(config)
   if config.model.name != 'set_decoder':
     _train_slots(config)
+  if given['decoder']:
+    config.initial_weights.source = given['decoder']
+    config.initial_weights.part = 'decoder'
+    config.model.latent_loss = 1.0
+    config.model.train_decoder = False
   config.lock()
   return config
 

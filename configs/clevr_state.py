@@ -9,13 +9,18 @@ Reported is the dataset-level average precision (`ap_T`, T in scene units) with
 95% confidence intervals, beside the per-image one (`ap_per_image_T`).
 `--data=SCENES.json` evaluates on the scenes of a CLEVR scene file.
 
-Arguments after the colon: model (idspn_momentum, idspn, dspn), T, seed;
-defaults idspn_momentum, 40, 0. Training takes half of T inner steps first, and
-T in its last fifth.
+Arguments after the colon:
+  model    idspn_momentum (default), idspn, dspn
+  setting  full (default), or reduced: the decoder of the reduced setting of
+           configs/clevr.py (3 to 6 objects, T = 20), in minutes
+  T        default 40, or 20 if reduced. The full setting takes half of T inner
+           steps first, and T in its last fifth
+  seed     default 0
 """
 
 import ml_collections
 
+from configs import clevr
 from configs import random_multisets
 from idspn_jax import checks
 from idspn_jax.runs import config as config_lib
@@ -25,9 +30,12 @@ from idspn_jax.tasks import model
 def get_config(arguments: str = '') -> ml_collections.ConfigDict:
   """Returns settings for about an hour on two CPU cores."""
   given = config_lib.parse_arguments(
-    arguments, {'model': 'idspn_momentum', 'T': 40, 'seed': 0}
+    arguments,
+    {'model': 'idspn_momentum', 'setting': 'full', 'T': 0, 'seed': 0},
   )
   checks.choice(given['model'], 'model', random_multisets.MODELS)
+  checks.choice(given['setting'], 'setting', clevr.SETTINGS)
+  iterations = given['T'] or (20 if given['setting'] == 'reduced' else 40)
   config = config_lib.default_config()
   config.task = 'clevr_state'
   config.seed = given['seed']
@@ -56,10 +64,25 @@ def get_config(arguments: str = '') -> ml_collections.ConfigDict:
   config.model = model.default_config()
   config.model.hidden_dim = 256
   config.model.latent_dim = 256
-  config.model.iterations = given['T']
-  config.iterations_schedule = f'{max(1, given["T"] // 2)},{given["T"]}@0.8'
+  config.model.iterations = iterations
+  config.iterations_schedule = f'{max(1, iterations // 2)},{iterations}@0.8'
   # As in Section 4.3: every gradient of a set clipped to norm 10.
   config.model.grad_clip = 10.0
   config.model.update(random_multisets.MODELS[given['model']])
+  if given['setting'] == 'reduced':
+    _reduce(config)
   config.lock()
   return config
+
+
+def _reduce(config):
+  """Scenes and decoder as in the reduced setting of configs/clevr.py."""
+  pictures = clevr.get_config('setting=reduced')
+  config.data.num_train, config.data.num_test = 20_000, 2_000
+  config.data.max_objects = pictures.data.max_objects
+  config.data.coordinate_unit = pictures.data.coordinate_unit
+  config.steps = 8_000
+  config.eval_every = 4_000
+  config.iterations_schedule = ''
+  for name in ('hidden_dim', 'latent_dim', 'initial_set', 'regularizer'):
+    config.model[name] = pictures.model[name]

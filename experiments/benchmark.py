@@ -12,9 +12,8 @@ of a step at T = 10, 20, 40, 80, 160 for every gradient mode that applies. The
 task is random multisets (Section 4.2), or class numbering in the paper's size
 (Section 4.1). `input` measures how many pictures a second arrive of CLEVR as
 prepared in DIR (see experiments.prepare_clevr), with 0, 1 and 2 workers and
-from the cache, and compares with what a training step uses up: that of the
-decoder on CLEVR's objects alone, without any image encoder, which every model
-of pictures exceeds; or --step_ms of one's own.
+from the cache, and compares with what a training step of configs/clevr.py uses
+up, --setting=full or reduced at --image_size, or with --step_ms of one's own.
 """
 
 import json
@@ -65,6 +64,12 @@ _SOURCE = flags.DEFINE_enum(
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
   'image_size', 128, 'Edge length of pictures (input).', lower_bound=1
+)
+_SETTING = flags.DEFINE_enum(
+  'setting',
+  'full',
+  ['full', 'reduced'],
+  'Which model of configs/clevr.py to train (input).',
 )
 _STEP_MS = flags.DEFINE_float(
   'step_ms', None, 'A measured training step to compare with (input).', 0.0
@@ -141,10 +146,14 @@ def _memory(benchmarks):
   }
 
 
-def _decoder_config():
-  """A training step of the decoder on CLEVR's objects, nothing else."""
-  config = _config(_POOL.value)
-  config.data.set_size, config.data.set_dim = 10, 19
+def _image_config(source):
+  """A training of configs/clevr.py on these pictures."""
+  from configs import clevr
+
+  size = _IMAGE_SIZE.value
+  arguments = f'setting={_SETTING.value},data={source},size={size}'
+  config = clevr.get_config(arguments)
+  config.data.data_dir = _DATA_DIR.value
   return config
 
 
@@ -155,27 +164,27 @@ def _input(benchmarks):
   del benchmarks
   if not _DATA_DIR.value:
     raise errors.UserError('Say where CLEVR is: --data_dir=DIR.')
-  data = clevr_sources.default_config()
-  data.data_dir = _DATA_DIR.value
-  data.source, data.image_size = _SOURCE.value, _IMAGE_SIZE.value
+  config = _image_config(_SOURCE.value)
+  pictures = len(clevr_sources.open_split(config.data, 'train'))
+  config.batch_size = batch_size = min(_BATCH_SIZE.value, pictures)
   # Without grain, a folder is read in this process.
   workers = _WORKERS if _SOURCE.value == 'tfds' else (0,)
   rows = input_speed.input_rows(
-    data, _BATCH_SIZE.value, workers, _REPEATS.value
+    config.data, batch_size, workers, _REPEATS.value
   )
   step = (_STEP_MS.value or 0.0) / 1e3
   what = 'the given training step'
   if not step:
-    step = input_speed.step_seconds(_decoder_config(), _REPEATS.value)
-    what = 'a training step of the decoder alone'
-  needed = _BATCH_SIZE.value / step
+    step = input_speed.step_seconds(config, _REPEATS.value)
+    what = f'a training step of configs/clevr.py, {_SETTING.value}'
+  needed = batch_size / step
   print(f'{"read from":10}{"workers":>8}{"pictures/s":>12}{"× needed":>10}')
   for row in rows:
     count = '' if row['workers'] is None else row['workers']
     speed = row['pictures_per_second']
     print(f'{row["source"]:10}{count:>8}{speed:12.0f}{speed / needed:10.1f}')
   print(
-    f'{what} of {_BATCH_SIZE.value} takes {1e3 * step:.1f} ms: '
+    f'{what}, of {batch_size} pictures takes {1e3 * step:.1f} ms: '
     f'{needed:.0f} pictures/s needed'
   )
   return {
@@ -183,7 +192,7 @@ def _input(benchmarks):
     'step_seconds': step,
     'step': what,
     'pictures_per_second_needed': needed,
-    'data': data.to_dict(),
+    'image_config': json.loads(config.to_json()),
   }
 
 

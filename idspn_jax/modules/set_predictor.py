@@ -30,6 +30,14 @@ class SetPredictor(nn.Module):
     """
     return self.encoder(x, train=train)
 
+  def encode_sets(self, sets: jax.Array) -> jax.Array:
+    """Latent vectors of sets by the decoder's encoder, `(B, Z)`."""
+    return self.decoder.encoder(sets)
+
+  def decode(self, z: jax.Array, **options) -> decode_lib.Decoded:
+    """Decodes latent vectors, `(B, Z)`; options as in `SetDecoder.solve`."""
+    return self.decoder.solve(z, **options)
+
   def solve(
     self, x: jax.Array, train: bool = False, **options
   ) -> decode_lib.Decoded:

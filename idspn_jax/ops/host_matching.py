@@ -1,12 +1,15 @@
 """Minimum-cost matching on the host, by SciPy or lapx, for NumPy arrays."""
 
-import functools
 from typing import NamedTuple
 
 import jax
+from jax import custom_batching
 import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
+
+# Bytes; see `_pieces`. JAX's CPU client copies up to 100 kB at once.
+_COPIED_AT_ONCE = 2**16
 
 
 class Side(NamedTuple):
@@ -134,11 +137,52 @@ def call_host(
   cost: jax.Array, rows: Side, columns: Side, *, use_lapx: bool = False
 ) -> jax.Array:
   """`match_on_host` as a callback from traced code."""
-  return jax.pure_callback(
-    functools.partial(match_on_host, use_lapx=use_lapx),
-    jax.ShapeDtypeStruct(cost.shape[:-1], jnp.int32),
-    cost,
-    rows,
-    columns,
-    vmap_method='broadcast_all',
+  return (_call_with_lapx if use_lapx else _call_with_scipy)(
+    cost, rows, columns
   )
+
+
+def _callback(use_lapx):
+  """Makes `call_host`; `jax.vmap` adds its axis to those of the batch."""
+
+  @custom_batching.custom_vmap
+  def call(cost, rows, columns):
+    arrays, structure = jax.tree.flatten((cost, rows, columns))
+    shapes = [array.shape for array in arrays]
+
+    def on_host(pieces):
+      whole = [
+        np.concatenate(p).reshape(shape)
+        for p, shape in zip(pieces, shapes, strict=True)
+      ]
+      return match_on_host(
+        *jax.tree.unflatten(structure, whole), use_lapx=use_lapx
+      )
+
+    result = jax.ShapeDtypeStruct(cost.shape[:-1], jnp.int32)
+    return jax.pure_callback(on_host, result, list(map(_pieces, arrays)))
+
+  @call.def_vmap
+  def _(axis_size, is_batched, *sides):
+    def batch(array, batched):
+      shape = (axis_size, *array.shape)
+      return array if batched else jnp.broadcast_to(array, shape)
+
+    return call(*jax.tree.map(batch, sides, tuple(is_batched))), True
+
+  return call
+
+
+def _pieces(array):
+  """Flat parts of an array that `jax.pure_callback` copies at once.
+
+  It copies larger ones on a thread of JAX's CPU client and waits for it. If all
+  these threads run callbacks, as with one core or with as many devices as
+  cores, they would wait for ever.
+  """
+  flat = array.reshape(-1)
+  step = max(1, _COPIED_AT_ONCE // array.dtype.itemsize)
+  return [flat[i : i + step] for i in range(0, max(1, flat.size), step)]
+
+
+_call_with_scipy, _call_with_lapx = _callback(False), _callback(True)

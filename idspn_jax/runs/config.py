@@ -46,6 +46,10 @@ def default_config() -> ml_collections.ConfigDict:
       # saves what experiments.replay needs, 'skip' leaves the update out and
       # counts it.
       'on_nonfinite': 'stop',
+      # A run's directory, or the name of a model that comes with the package,
+      # whose variables are those before the first step; '' for fresh ones. And
+      # which part of them: '' for all, or a part such as 'decoder'.
+      'initial_weights': ml_collections.ConfigDict({'source': '', 'part': ''}),
       # How a step runs on several devices: 'jit' over a mesh, or 'pmap'.
       'parallel': 'jit',
       # How random streams follow from the seed; 1 in runs before this setting.

@@ -18,12 +18,14 @@ class Prediction(NamedTuple):
     stages: all predictions that the loss is averaged over, `(S, B, N, D)`.
     model_state: the collections besides 'params' that this call changed.
     decoded: what the set decoder reports; None for models without.
+    latent: what the set decoder was given, `(B, Z)`, or None.
   """
 
   sets: jax.Array
   stages: jax.Array
   model_state: task.ModelState
   decoded: decode_lib.Decoded | None
+  latent: jax.Array | None = None
 
 
 class ImageModel(abc.ABC):

@@ -92,6 +92,12 @@ class ImagesToSets(task.Task):
     images += own.noise * jax.random.normal(noise_key, images.shape)
     return {**batch, 'image': jnp.clip(images, 0.0, 1.0)}
 
+  def fit_start(self, variables, batch):
+    """See `Task.fit_start`: latent losses begin at their mean."""
+    if not self.config.model.latent_loss:
+      return variables
+    return self.model.center_latent(variables, batch['target'])
+
   def loss(
     self,
     params,
@@ -122,6 +128,11 @@ class ImagesToSets(task.Task):
     if found.decoded is not None:
       scalars = autoencoding.inner_scalars(found.decoded)
     loss = jnp.mean(jnp.stack(losses))
+    weight = self.config.model.latent_loss
+    if weight:
+      latent_loss = self.model.latent_loss(params, found, batch['target'])
+      scalars |= {'set_loss': loss, 'latent_loss': latent_loss}
+      loss += weight * latent_loss
     return loss, task.LossOutput(found.model_state, scalars)
 
   def evaluate(self, variables, batch, key, **decode_options):

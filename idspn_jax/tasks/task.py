@@ -99,6 +99,19 @@ class Task(abc.ABC):
     del key
     return batch
 
+  def fit_start(self, variables: Variables, batch: Batch) -> Variables:
+    """Fits variables that came from another model to this one's data.
+
+    Called once, before the first step of a training that starts from the
+    weights of another model. By default they stay as they are.
+
+    Args:
+      variables: of this model, partly from the other one.
+      batch: the first training batch, as `prepare` makes it.
+    """
+    del batch
+    return variables
+
   @abc.abstractmethod
   def loss(
     self,

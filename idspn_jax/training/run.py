@@ -14,6 +14,7 @@ from idspn_jax import errors
 from idspn_jax.runs import checkpoints
 from idspn_jax.runs import directory
 from idspn_jax.runs import files
+from idspn_jax.runs import initial_weights
 from idspn_jax.runs import provenance
 from idspn_jax.runs import remote
 from idspn_jax.runs import scalars as scalars_lib
@@ -88,11 +89,25 @@ class TrainingRun:
     if found is not None:
       first, self.state = found
       logging.info('%s: resuming at step %d.', self.workdir, first)
+    elif self.config.initial_weights.source:
+      self.state = self._initial()
     directory.write_setup(self.workdir, self.config, self._record)
     self._log = resources.enter_context(
       contextlib.closing(scalars_lib.ScalarLog(self.workdir, first))
     )
     return first
+
+  def _initial(self):
+    """The first state with the weights of another model."""
+    variables = initial_weights.load(
+      self.config.initial_weights, self.state.variables
+    )
+    key = jax.random.key(self.config.seed)
+    with self.data.train(0) as batches:
+      batch = self.task.fill(next(batches), key)
+    batch = self.task.prepare(batch, key)
+    variables = self.task.fit_start(variables, batch)
+    return state_lib.start_from(self.state, variables)
 
   @property
   def has_selected(self) -> bool:

@@ -123,6 +123,25 @@ def complete(stored: dict[str, Any]) -> dict[str, Any]:
   return {'skipped': np.int32(0), 'skipped_at': np.int32(-1), **stored}
 
 
+def start_from(state: TrainState, variables: task_lib.Variables) -> TrainState:
+  """The state before the first step with other variables.
+
+  Args:
+    state: of `init_state`.
+    variables: of the same structure.
+  """
+  params, model_state = task_lib.split_variables(variables)
+  state = state.replace(params=params, model_state=model_state)
+  if state.best is not None:
+    best = state.best.replace(params=params, model_state=model_state)
+    state = state.replace(best=best)
+  if state.ema_params is not None:
+    state = state.replace(ema_params=params)
+  if state.ema_model_state is not None:
+    state = state.replace(ema_model_state=model_state)
+  return _copy(state)
+
+
 def _copy(tree):
   return jax.tree.map(jnp.copy, tree)
 

@@ -1,6 +1,7 @@
 """The demonstration and the benchmark finish and leave what they promise."""
 
 import json
+import re
 
 import pytest
 
@@ -91,21 +92,39 @@ def test_input(run, clevr_tree_path, tmp_path):
     '--suite=input',
     '--source=tree',
     f'--data_dir={clevr_tree_path}',
-    '--image_size=8',
+    '--setting=reduced',
+    '--image_size=64',
     '--batch_size=4',
-    '--hidden_dim=8',
-    '--iterations=2',
-    '--repeats=2',
+    '--step_ms=50',
+    '--repeats=1',
     f'--json={path}',
   )
   assert done.returncode == 0, done.stderr
   found = json.loads(path.read_text())
   assert [row['source'] for row in found['rows']] == ['tree', 'cache']
   assert all(row['pictures_per_second'] > 0 for row in found['rows'])
-  assert found['pictures_per_second_needed'] == pytest.approx(
-    4 / found['step_seconds']
+  pictures = int(re.search(r'of (\d+) pictures', done.stdout)[1])
+  assert 1 <= pictures <= 4
+  needed = pictures / found['step_seconds']
+  assert found['pictures_per_second_needed'] == pytest.approx(needed)
+  assert 'the given training step, of' in done.stdout
+  assert 'cache' in done.stdout
+
+
+@pytest.mark.deep
+def test_input_beside_a_training_step(run, clevr_tree_path):
+  done = run(
+    'benchmark',
+    '--suite=input',
+    '--source=tree',
+    f'--data_dir={clevr_tree_path}',
+    '--setting=reduced',
+    '--image_size=64',
+    '--batch_size=2',
+    '--repeats=1',
   )
-  assert 'decoder alone' in done.stdout and 'cache' in done.stdout
+  assert done.returncode == 0, done.stderr
+  assert 'training step of configs/clevr.py, reduced, of 2' in done.stdout
 
 
 def test_input_of_nowhere(run):

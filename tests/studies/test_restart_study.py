@@ -129,6 +129,7 @@ def test_starts_are_those_of_the_decoder(trained):
   np.testing.assert_allclose(energies, first.energy[:, 5], rtol=1e-5)
 
 
+@pytest.mark.deep
 def test_report(trained, tmp_path):
   report = restart_report.Report(trained, 32)
   sections = dict(report.sections())

@@ -172,6 +172,7 @@ for a, b in zip(together, alone):
 """
 
 
+@pytest.mark.deep
 def test_two_seeds_on_two_devices(tmp_path):
   done = subprocess.run(
     [sys.executable, '-c', TWO_DEVICES, str(tmp_path)],
