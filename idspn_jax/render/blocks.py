@@ -69,7 +69,8 @@ def update(
   def body(k, arrays):
     top = row + k // columns * ROWS
     left = column + k % columns * COLUMNS
-    start = (*leading, top, left)
+    # Of one type also where integers have 64 bits by default.
+    start = tuple(jnp.asarray(i, jnp.int32) for i in (*leading, top, left))
     size = (1,) * len(leading) + (ROWS, COLUMNS)
 
     def read(image):

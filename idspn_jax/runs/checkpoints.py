@@ -4,14 +4,11 @@ States are read back as plain trees and fitted to the state that is wanted, so
 that checkpoints without what came later can still be read.
 """
 
-import asyncio
+from collections.abc import Callable
 import contextlib
-import logging as logging_lib
 import os
 import re
 import shutil
-import threading
-import time
 from typing import Any
 
 from absl import logging
@@ -22,6 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from idspn_jax import errors
+from idspn_jax.runs import quiet_orbax
 
 _FOLDER = 'checkpoints'
 # Where the old checkpoint of a step stays until its replacement is complete.
@@ -62,66 +60,6 @@ def _place(workdir, step):
   return aside if not os.path.isdir(place) and os.path.isdir(aside) else place
 
 
-class _DrainingLoop(asyncio.SelectorEventLoop):
-  """Waits for all reads and writes of arrays before it closes.
-
-  After one that fails, Orbax closes its event loop while the others go on, and
-  each of them then prints a traceback.
-  """
-
-  def __init__(self):
-    super().__init__()
-    # The first error is raised; the others are of the same cause.
-    self.set_exception_handler(lambda loop, context: None)
-
-  def close(self):
-    if not self.is_closed():
-      pending = asyncio.all_tasks(self)
-      if pending:
-        self.run_until_complete(
-          asyncio.gather(*pending, return_exceptions=True)
-        )
-    super().close()
-
-
-class _DrainingPolicy(asyncio.DefaultEventLoopPolicy):
-  def new_event_loop(self):
-    return _DrainingLoop()
-
-
-class _NotOrbax(logging_lib.Filter):
-  def filter(self, record):
-    return os.path.join('orbax', 'checkpoint') not in record.pathname
-
-
-class _QuietOrbax:
-  """A context in which Orbax raises errors without printing them as well.
-
-  It logs every failed thread with its traceback. May be entered by several
-  threads, and again inside.
-  """
-
-  _lock = threading.Lock()
-  _users = 0
-  _filter = _NotOrbax()
-  _before: asyncio.AbstractEventLoopPolicy | None = None
-
-  def __enter__(self):
-    with _QuietOrbax._lock:
-      _QuietOrbax._users += 1
-      if _QuietOrbax._users == 1:
-        _QuietOrbax._before = asyncio.get_event_loop_policy()
-        asyncio.set_event_loop_policy(_DrainingPolicy())
-        logging.get_absl_logger().addFilter(self._filter)
-
-  def __exit__(self, *_):
-    with _QuietOrbax._lock:
-      _QuietOrbax._users -= 1
-      if _QuietOrbax._users == 0:
-        asyncio.set_event_loop_policy(_QuietOrbax._before)
-        logging.get_absl_logger().removeFilter(self._filter)
-
-
 def _reason(e):
   """One line on what went wrong, the system's own words where it has them."""
   text = ' '.join(str(e).split())
@@ -139,9 +77,11 @@ def read(workdir: str, step: int) -> dict[str, Any]:
     Damaged: if it cannot be read; says why.
   """
   path = epath.Path(_place(workdir, step)) / 'default'
-  handler = ocp.PyTreeCheckpointHandler()
+  handler = ocp.PyTreeCheckpointHandler(
+    multiprocessing_options=quiet_orbax.alone()
+  )
   try:
-    with _QuietOrbax():
+    with quiet_orbax.QuietOrbax():
       metadata = handler.metadata(path)
       arguments = jax.tree.map(
         lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.tree
@@ -171,8 +111,8 @@ def fit(stored: Any, like: Any, where: str) -> Any:
     UserError: if arrays are missing, left over, or of other shapes or
       precision.
   """
-  have = _flat(stored)
-  want = _flat(like)
+  have = by_name(stored)
+  want = by_name(like)
   differing = [
     f'{name} is {_describe(have.get(name))} in the checkpoint and '
     f'{_describe(want.get(name))} in this model'
@@ -190,7 +130,8 @@ def fit(stored: Any, like: Any, where: str) -> Any:
   )
 
 
-def _flat(tree):
+def by_name(tree: Any) -> dict[str, Any]:
+  """The arrays of a tree by names like `params/hidden/bias`."""
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   return {_name(path): leaf for path, leaf in leaves}
 
@@ -211,15 +152,6 @@ def _describe(leaf):
     return 'missing'
   shape = ' x '.join(map(str, np.shape(leaf))) or 'scalar'
   return f'{leaf.dtype} {shape}'
-
-
-def _join_threads(seconds=10.0):
-  """Waits for threads of a failed save, which write for a while longer."""
-  end = time.monotonic() + seconds
-  for thread in threading.enumerate():
-    if type(thread).__module__.startswith('orbax.'):
-      with contextlib.suppress(Exception):  # Joining raises its error again.
-        thread.join(max(0.0, end - time.monotonic()))
 
 
 class Checkpoints:
@@ -243,19 +175,25 @@ class Checkpoints:
     try:
       os.makedirs(self._path, exist_ok=True)
       self._recover()
-      with _QuietOrbax():
+      with quiet_orbax.QuietOrbax():
         self._manager = ocp.CheckpointManager(
           self._path,
-          options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+          options=ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            create=False,
+            multiprocessing_options=quiet_orbax.alone(),
+          ),
           # Lets a fresh process read the shapes of what is stored.
-          item_handlers=ocp.StandardCheckpointHandler(),
+          item_handlers=ocp.StandardCheckpointHandler(
+            multiprocessing_options=quiet_orbax.alone()
+          ),
         )
     except (OSError, ValueError) as e:
       raise self._cannot_save(e) from e
     self._quiet = contextlib.ExitStack()
 
   def __enter__(self):
-    self._quiet.enter_context(_QuietOrbax())
+    self._quiet.enter_context(quiet_orbax.QuietOrbax())
     return self
 
   def __exit__(self, kind, *_):
@@ -270,7 +208,7 @@ class Checkpoints:
         for _ in range(2):
           with contextlib.suppress(Exception):
             self._manager.close()
-        _join_threads()
+        quiet_orbax.join_threads()
         self._recover()
 
   def _replaced(self, step=None):
@@ -324,7 +262,7 @@ class Checkpoints:
 
     Args:
       step: its step.
-      state: what to save.
+      state: what to save; NumPy arrays if there are several processes.
       replace: an existing checkpoint of this step, which is kept aside until
         the new one is complete; else an existing one is left alone.
 
@@ -348,7 +286,11 @@ class Checkpoints:
     if exists:
       self.wait()
 
-  def restore_newest(self, like: Any) -> tuple[int, Any] | None:
+  def restore_newest(
+    self,
+    like: Any,
+    complete: Callable[[dict[str, Any]], dict[str, Any]] = lambda x: x,
+  ) -> tuple[int, Any] | None:
     """Reads the newest whole checkpoint.
 
     Damaged ones are reported and set aside, so that training can write their
@@ -356,6 +298,7 @@ class Checkpoints:
 
     Args:
       like: a state of the expected structure, shapes and precision.
+      complete: adds to a stored state what came later.
 
     Returns:
       Its step and state; None if there is no checkpoint.
@@ -371,7 +314,7 @@ class Checkpoints:
       except Damaged as e:
         damaged[step] = e
         continue
-      state = fit(stored, like, f'{self._path}/{step}')
+      state = fit(complete(stored), like, f'{self._path}/{step}')
       for bad, why in damaged.items():
         self._set_aside(bad, why)
       return step, state

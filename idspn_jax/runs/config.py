@@ -14,6 +14,7 @@ from idspn_jax.tasks import registry
 SCHEDULES = ('constant', 'cosine', 'linear', 'steps')
 OPTIMIZERS = ('adam', 'sgd')
 PARALLEL = ('jit', 'pmap')
+ON_NONFINITE = ('stop', 'skip')
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -41,6 +42,10 @@ def default_config() -> ml_collections.ConfigDict:
       'iterations_schedule': '',
       # Likewise the starts, '' for model.restarts throughout.
       'restarts_schedule': '',
+      # What a loss or gradient that is not finite does: 'stop' ends the run and
+      # saves what experiments.replay needs, 'skip' leaves the update out and
+      # counts it.
+      'on_nonfinite': 'stop',
       # A run's directory, or the name of a model that comes with the package,
       # whose variables are those before the first step; '' for fresh ones. And
       # which part of them: '' for all, or a part such as 'decoder'.
@@ -199,6 +204,14 @@ def inherit(
   return older
 
 
+def changes(
+  config: ml_collections.ConfigDict, adopted: ml_collections.ConfigDict
+) -> dict[str, Any]:
+  """What `inherit` has changed, by keys like `data.split_seed`."""
+  before, after = (dict(_flat(c.to_dict())) for c in (config, adopted))
+  return {key: after[key] for key in after if after[key] != before.get(key)}
+
+
 # What may change when a run is resumed.
 _FREE = (
   'log_every',
@@ -207,6 +220,7 @@ _FREE = (
   'keep_checkpoints',
   'eval_batch_size',
   'parallel',
+  'on_nonfinite',
 )
 
 
@@ -277,6 +291,7 @@ def check(config: ml_collections.ConfigDict) -> None:
       f'config.seed must be between 0 and 2**32 - 1; got {config.seed}.'
     )
   checks.choice(config.parallel, 'config.parallel', PARALLEL)
+  checks.choice(config.on_nonfinite, 'config.on_nonfinite', ON_NONFINITE)
   if config.random_streams not in (1, 2):
     raise errors.UserError(
       f'config.random_streams must be 1 or 2; got {config.random_streams!r}.'

@@ -10,6 +10,7 @@ from idspn_jax import errors
 from idspn_jax.runs import checkpoints
 from idspn_jax.runs import directory
 from idspn_jax.runs import files
+from idspn_jax.runs import remote
 from idspn_jax.tasks import data as data_lib
 from idspn_jax.tasks import registry
 from idspn_jax.tasks import task as task_lib
@@ -54,7 +55,7 @@ def load_run(
   """Reads a run's config and one of its checkpoints; writes nothing.
 
   Args:
-    workdir: the run's directory.
+    workdir: the run's directory; also on shared storage, see `remote`.
     step: which checkpoint; the newest if None.
     data_path: where the run's data file is now, or another file to evaluate
       on.
@@ -68,6 +69,10 @@ def load_run(
     UserError: if there is no run, no such checkpoint, or it is damaged or of
       another shape.
   """
+  if remote.is_remote(workdir):
+    with remote.fetched(workdir) as local:
+      run = load_run(local, step, data_path, task, num_objects)
+    return run._replace(workdir=workdir)
   workdir = files.local_path(workdir, '--workdir')
   config = directory.read_config(workdir)
   record = directory.read_record(workdir)

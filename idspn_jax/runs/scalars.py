@@ -125,6 +125,17 @@ class ScalarLog:
         self._file.truncate(size)
       raise self._cannot_write(e) from e
 
+  def flush(self) -> None:
+    """Waits until the JSON lines are on the disk, whatever happens to it.
+
+    Raises:
+      UserError: if they cannot be written.
+    """
+    try:
+      os.fsync(self._file.fileno())
+    except OSError as e:
+      raise self._cannot_write(e) from e
+
   def close(self) -> None:
     """Closes both files."""
     with contextlib.suppress(OSError):

@@ -56,20 +56,24 @@ class Clevr(images.ImagesToSets):
       clevr_features.unit_scale(data.coordinate_unit),
     )
 
+  def fill(self, batch, key):
+    """See `Task.fill`: renders the pictures if the data holds none."""
+    if 'image' in batch:
+      return batch
+    data = self.config.data
+    image, target = rendered_batches.batch(
+      jax.random.split(key)[0],
+      batch['row'].shape[0],
+      (data.image_size, data.image_size),
+      batch['row'][0],
+      (data.min_objects, data.max_objects),
+    )
+    # Objects come first.
+    return {'image': image, 'target': target[:, : data.max_objects]}
+
   def prepare(self, batch, key):
-    """See `Task.prepare`: renders the pictures if the data holds none."""
-    render_key, augment_key = jax.random.split(key)
-    if 'image' not in batch:
-      data = self.config.data
-      image, target = rendered_batches.batch(
-        render_key,
-        batch['row'].shape[0],
-        (data.image_size, data.image_size),
-        num_objects=(data.min_objects, data.max_objects),
-      )
-      # Objects come first.
-      batch = {'image': image, 'target': target[:, : data.max_objects]}
-    return super().prepare(batch, augment_key)
+    """See `Task.prepare`: augments the images."""
+    return super().prepare(batch, jax.random.split(key)[1])
 
   def summarize(self, metrics):
     """See `Task.summarize`: the mean loss, and `scene_scores.scene_scores`."""
@@ -158,6 +162,8 @@ def build(
 
   @functools.cache
   def of_seed(seed):
-    return ClevrData(config, seed, sources)
+    return ClevrData(
+      config, seed, sources, jax.process_index(), jax.process_count()
+    )
 
   return task.Experiment(built, of_seed, other_file=other)

@@ -124,8 +124,10 @@ class ClevrPictures(data_lib.Data):
     for source in self.sources.values():
       len(source)
     if 'train' not in self.sources:
-      rows = {'row': np.arange(self._config.batch_size // self._processes)}
-      return contextlib.nullcontext(itertools.repeat(rows))
+      rows = batch_rows.share(
+        np.arange(self._config.batch_size), self._process, self._processes
+      )
+      return contextlib.nullcontext(itertools.repeat({'row': rows}))
     data_lib.check_batch_size(
       self._config.batch_size,
       len(self.sources['train']),

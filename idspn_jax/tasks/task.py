@@ -74,13 +74,26 @@ class Task(abc.ABC):
   def init(self, key: jax.Array) -> Variables:
     """Returns fresh variables: 'params', and further collections if any."""
 
+  def fill(self, batch: Batch, key: jax.Array) -> Batch:
+    """Makes examples from their numbers, before `prepare`; pure.
+
+    Every device makes its own: what is made of a row must follow from the key
+    and the values of this row, whichever rows come with it.
+
+    Args:
+      batch: from `Data.train`, or consecutive rows of it.
+      key: that of `prepare`; differs from step to step.
+    """
+    del key
+    return batch
+
   def prepare(self, batch: Batch, key: jax.Array) -> Batch:
     """Makes or augments a training batch on the device; pure.
 
     By default batches are used as the data yields them.
 
     Args:
-      batch: from `Data.train`.
+      batch: a whole batch, filled.
       key: differs from step to step.
     """
     del key

@@ -9,6 +9,7 @@ import numpy as np
 from idspn_jax import errors
 from idspn_jax.tasks import data as data_lib
 from idspn_jax.tasks import task as task_lib
+from idspn_jax.training import hosts
 from idspn_jax.training import parallel
 from idspn_jax.training import seeds as seeds_lib
 
@@ -50,25 +51,28 @@ class Evaluator:
     self._task = task
     self._data = data
     self._vectorized = seeds_lib.VectorizedSeeds(len(seeds))
-    self._keys = [
-      jax.random.fold_in(jax.random.key(seed), _STREAM) for seed in seeds
-    ]
+    self._seeds = [np.uint32(seed) for seed in seeds]
     mesh = parallel.device_mesh()
     self._devices = mesh.size
     spec = jax.sharding.PartitionSpec
     everywhere = jax.sharding.NamedSharding(mesh, spec())
     axes = (parallel.BATCH_AXIS,)
+    self._axis = 0 if len(seeds) == 1 else 1
     rows = spec(*axes) if len(seeds) == 1 else spec(None, *axes)
     self._by_row = jax.sharding.NamedSharding(mesh, rows)
     self._everywhere = everywhere
 
-    def rows_of(variables, batch, key, options):
-      def one(variables, batch, key):
+    def rows_of(variables, batch, seed, number, options):
+      def one(variables, batch, seed):
+        key = jax.random.fold_in(jax.random.key(seed), _STREAM)
+        key = jax.random.fold_in(key, number)
         return task.evaluate(variables, batch, key, **dict(options))
 
-      return self._vectorized.map(one)(variables, batch, key)
+      return self._vectorized.map(one)(variables, batch, seed)
 
-    self._rows = jax.jit(rows_of, static_argnames='options')
+    # Every process summarises all rows.
+    out = {} if hosts.count() == 1 else {'out_shardings': everywhere}
+    self._rows = jax.jit(rows_of, static_argnames='options', **out)
 
   def __call__(
     self, variables: Any, split: str = 'test', **decode_options: Any
@@ -87,18 +91,19 @@ class Evaluator:
       UserError: if there are no examples.
     """
     options = tuple(sorted(decode_options.items()))
-    variables = jax.device_put(variables, self._everywhere)
-    rows: list[list[Any]] = [[] for _ in self._keys]
-    masks: list[list[np.ndarray]] = [[] for _ in self._keys]
+    variables = parallel.put_everywhere(variables, self._everywhere)
+    rows: list[list[Any]] = [[] for _ in self._seeds]
+    masks: list[list[np.ndarray]] = [[] for _ in self._seeds]
     streams = zip(*(data.evaluate(split) for data in self._data), strict=True)
     for i, batches in enumerate(streams):
       batches = [_padded(batch, self._devices) for batch in batches]
       batch = self._vectorized.stack(batches)
-      keys = [jax.random.fold_in(key, i) for key in self._keys]
+      count = len(batches[0]['mask'])
       found = self._rows(
         variables,
-        jax.device_put(batch, self._by_row),
-        self._vectorized.stack(keys),
+        parallel.put_rows(batch, self._by_row, count, self._axis),
+        self._vectorized.stack([np.asarray(seed) for seed in self._seeds]),
+        np.int32(i),
         options=options,
       )
       found = self._vectorized.unstack(jax.device_get(found))

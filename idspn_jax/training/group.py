@@ -5,11 +5,13 @@ import contextlib
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 import numpy as np
 import tqdm
 
 from idspn_jax import errors
 from idspn_jax.training import evaluation
+from idspn_jax.training import hosts
 from idspn_jax.training import iterations as iterations_lib
 from idspn_jax.training import parallel as parallel_lib
 from idspn_jax.training import prefetch
@@ -75,16 +77,20 @@ class Group:
       batch: a placed batch.
 
     Returns:
-      Whether it fits into the memory.
+      Whether it fits into the memory, of every process.
     """
     self._step_with(self._schedule.largest, batch)
-    return self._peak_bytes <= seeds_lib.memory_limit()
+    return hosts.all_of(self._peak_bytes <= seeds_lib.memory_limit())
 
   def _step_with(self, options, batch):
     """The compiled step of these options."""
     if options not in self._compiled:
       step = step_lib.make_train_step(
-        self._task, self.config, *options, axis_name=self._parallel.axis_name
+        self._task,
+        self.config,
+        *options,
+        axis_name=self._parallel.axis_name,
+        mesh=self._parallel.mesh,
       )
       compiled = self._parallel.compile(
         self._vectorized.map(step), self.state, batch
@@ -102,14 +108,28 @@ class Group:
 
   def all_diverged(self, step: int, scalars: Any) -> bool:
     """Notes whose loss or gradient is not finite; true if no run is left."""
+    if self.config.on_nonfinite == 'skip':
+      return False
     scalars = self._parallel.take_scalars(scalars)
     finite = np.isfinite([scalars['loss'], scalars['gradient_norm']])
     finite = np.atleast_1d(np.all(finite, axis=0))
     for i, (run, good) in enumerate(zip(self.runs, finite, strict=True)):
       if not good and run.diverged_at is None:
-        run.diverge(step)
-        run.write(step, 'train', self._vectorized.unstack(scalars)[i])
+        self._hand_back()  # States from before their bad steps.
+        bad = int(run.state.skipped_at)
+        run.diverge(bad + 1)
+        run.write(bad + 1, 'train', self._vectorized.unstack(scalars)[i])
+        with run.data.train(bad) as batches:
+          batch = self._whole(next(batches))
+        run.keep_reproduction(batch, *self._schedule(bad))
     return all(run.diverged_at is not None for run in self.runs)
+
+  def _whole(self, batch):
+    """A seed's batch on the host, also if every process has a share."""
+    if hosts.count() == 1:
+      return batch
+    place = parallel_lib.JitParallel(self.config.batch_size).place_batch
+    return multihost_utils.process_allgather(place(batch), tiled=True)
 
   def report(
     self, step: int, scalars: Any, steps: int, seconds: float, bar: tqdm.tqdm

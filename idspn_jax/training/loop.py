@@ -22,9 +22,11 @@ import tqdm
 from idspn_jax import errors
 from idspn_jax.runs import config as config_lib
 from idspn_jax.runs import directory
+from idspn_jax.runs import remote
 from idspn_jax.tasks import registry
 from idspn_jax.tasks import task as task_lib
 from idspn_jax.training import group as group_lib
+from idspn_jax.training import hosts
 from idspn_jax.training import iterations as iterations_lib
 from idspn_jax.training import parallel as parallel_lib
 from idspn_jax.training import run as run_lib
@@ -54,6 +56,7 @@ def _advance(group, batches, stop):
   with _progress(group.first, config.steps) as bar:
     since = time.perf_counter()
     for batch in batches:
+      stop.agree()
       if stop.received:
         break
       scalars = group.advance(step, batch)
@@ -135,16 +138,51 @@ def _train(runs, stop):
   ]
 
 
-def _open(configs, workdirs, task, resources):
+def _places(workdirs, resources):
+  """The local directory of every run, locked, and its mirror if it has one.
+
+  Only in the process that writes; elsewhere what the user gave.
+  """
+  if not hosts.is_writer():
+    hosts.from_writer(lambda: None)
+    return [(workdir, None) for workdir in workdirs]
+  places = []
+
+  def open_all():
+    for workdir in workdirs:
+      mirror = None
+      if remote.is_remote(workdir):
+        mirror = resources.enter_context(remote.Mirror(workdir))
+      local = directory.prepare(mirror.local if mirror else workdir)
+      resources.enter_context(directory.locked(local))
+      places.append((local, mirror))
+
+  hosts.from_writer(open_all)
+  return places
+
+
+def _adopted(config, workdir):
+  """The configuration to continue with, and the record of the data."""
+
+  def read():
+    adopted = directory.adopt(config, workdir)
+    changes = config_lib.changes(config, adopted)
+    return changes, directory.read_record(workdir)
+
+  changes, record = hosts.from_writer(read)
+  if changes:
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+      config.update_from_flattened_dict(changes)
+  return config, record
+
+
+def _open(configs, places, task, resources):
   """Opens the runs, whose directories stay locked while they train."""
   runs = []
   built: dict[str, task_lib.Experiment] = {}
-  # All before anything is written to one of them.
-  for workdir in workdirs:
-    resources.enter_context(directory.locked(workdir))
-  for config, workdir in zip(configs, workdirs, strict=True):
-    config = directory.adopt(config, workdir)
-    record = directory.read_record(workdir)
+  for config, (workdir, mirror) in zip(configs, places, strict=True):
+    config, record = _adopted(config, workdir)
     # Runs of one experiment share its task and the source of its data.
     shared = {**json.loads(config.to_json()), 'seed': None}
     key = json.dumps([shared, record], sort_keys=True)
@@ -152,7 +190,9 @@ def _open(configs, workdirs, task, resources):
       built[key] = registry.build(config, record, builder=task)
       # Before anything is written to the directory.
       iterations_lib.Schedule(config, built[key].task.iterates)
-    runs.append(run_lib.TrainingRun(config, workdir, built[key], resources))
+    runs.append(
+      run_lib.TrainingRun(config, workdir, built[key], resources, mirror)
+    )
   return runs
 
 
@@ -165,6 +205,8 @@ def _check_together(configs, workdirs):
         'Runs that are trained together may differ in their seeds alone, not '
         f'in {"; ".join(changed)}.'
       )
+  if '' in workdirs:
+    raise errors.UserError('Give the run a directory: --workdir=DIR.')
   if len(set(map(os.path.abspath, workdirs))) < len(configs):
     raise errors.UserError(
       'Runs that are trained together need a directory each; got '
@@ -185,7 +227,8 @@ def train_seeds(
 
   Args:
     configs: configurations that differ in their seeds alone.
-    workdirs: one directory per configuration.
+    workdirs: one directory per configuration; local, or an address of shared
+      storage that `etils.epath` opens, like `gs://bucket/run`.
     task: builds the experiment from a config; the registered task if None.
 
   Returns:
@@ -200,9 +243,10 @@ def train_seeds(
     config_lib.check(config)
     parallel_lib.check(config)
   _check_together(configs, workdirs)
-  paths = [directory.prepare(workdir) for workdir in workdirs]
   with contextlib.ExitStack() as resources:
-    runs = _open(configs, paths, task, resources)
+    # All locked before anything is written to one of them.
+    places = _places(workdirs, resources)
+    runs = _open(configs, places, task, resources)
     results = {}
     with stopping.StopRequest() as stop:
 
@@ -221,7 +265,7 @@ def train_seeds(
         results.update(zip(names, found, strict=True))
       if stop.received:  # While testing: all is written, but go no further.
         raise Interrupted(runs[-1].config.steps, stop.received)
-  return [results[path] for path in paths]
+  return [results[local] for local, _ in places]
 
 
 def train_and_evaluate(
@@ -238,7 +282,7 @@ def train_and_evaluate(
   Args:
     config: a configuration of `configs/`, or one of your own that starts from
       `runs.config.default_config`.
-    workdir: the run's directory, created if missing.
+    workdir: the run's directory, created if missing; see `train_seeds`.
     task: builds the experiment from a config, `task(config) -> Experiment`;
       the task registered under `config.task` if None.
 

@@ -18,6 +18,7 @@ import numpy as np
 from idspn_jax import errors
 from idspn_jax.tasks import model
 from idspn_jax.tasks import task as task_lib
+from idspn_jax.training import hosts
 
 BATCH_AXIS = model.BATCH_AXIS
 
@@ -34,14 +35,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     config: a complete configuration.
 
   Raises:
-    UserError: if the batch does not divide among the devices, or 'pmap' is
-      asked for in several processes.
+    UserError: if the batch does not divide among the devices.
   """
   _check(config.batch_size)
-  if config.parallel == 'pmap' and jax.process_count() > 1:
-    raise errors.UserError(
-      "config.parallel='pmap' runs in one process; use 'jit' with several."
-    )
 
 
 def _check(batch_size):
@@ -53,8 +49,59 @@ def _check(batch_size):
     )
 
 
+def put_everywhere(tree: Any, everywhere: jax.sharding.NamedSharding) -> Any:
+  """Puts a copy of every array on every device, also of other processes.
+
+  Args:
+    tree: arrays, the same in all processes.
+    everywhere: a sharding over a mesh of all devices that splits nothing.
+  """
+  if hosts.count() == 1:
+    return jax.device_put(tree, everywhere)
+
+  def put(leaf):
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+      return jax.device_put(leaf, everywhere)
+    own = np.asarray(leaf)
+    # Without asking the other processes whether theirs is the same.
+    return jax.make_array_from_callback(own.shape, everywhere, lambda i: own[i])
+
+  return jax.tree.map(put, tree)
+
+
+def put_rows(
+  tree: Any, by_row: jax.sharding.NamedSharding, rows: int, axis: int
+) -> Any:
+  """Splits arrays by rows over all devices.
+
+  Args:
+    tree: arrays with all rows of a batch or, of several processes, each with
+      this process's share.
+    by_row: the sharding.
+    rows: of the whole batch.
+    axis: of the rows.
+  """
+  if hosts.count() == 1:
+    return jax.device_put(tree, by_row)
+
+  def put(leaf):
+    leaf = np.asarray(leaf)
+    shape = list(leaf.shape)
+    if shape[axis] == rows:
+      return jax.make_array_from_callback(leaf.shape, by_row, lambda i: leaf[i])
+    shape[axis] = rows
+    return jax.make_array_from_process_local_data(by_row, leaf, tuple(shape))
+
+  return jax.tree.map(put, tree)
+
+
 class JitParallel:
-  """States replicated and batches sharded over a mesh of all devices."""
+  """States replicated and batches sharded over a mesh of all devices.
+
+  Attributes:
+    axis_name: no mapped axis: the step sees whole batches.
+    mesh: the devices, if there are several.
+  """
 
   axis_name: str | None = None
 
@@ -70,6 +117,7 @@ class JitParallel:
     """
     _check(batch_size)
     mesh = device_mesh()
+    self.mesh = mesh if mesh.size > 1 else None
     spec = jax.sharding.PartitionSpec
     self.everywhere = jax.sharding.NamedSharding(mesh, spec())
     rows = spec(BATCH_AXIS) if seeds == 1 else spec(None, BATCH_AXIS)
@@ -78,7 +126,7 @@ class JitParallel:
 
   def place_state(self, state: Any) -> Any:
     """Puts a copy of every array on every device."""
-    return jax.device_put(state, self.everywhere)
+    return put_everywhere(state, self.everywhere)
 
   def take_state(self, state: Any) -> Any:
     """The state without any device axis, for evaluation and checkpoints."""
@@ -89,16 +137,7 @@ class JitParallel:
 
     Several processes each give the whole batch, or each its share of the rows.
     """
-    return {name: self._place(leaf) for name, leaf in batch.items()}
-
-  def _place(self, leaf):
-    if np.shape(leaf)[self._row_axis] == self._batch_size:
-      return jax.device_put(leaf, self.by_row)
-    shape = list(np.shape(leaf))
-    shape[self._row_axis] = self._batch_size
-    return jax.make_array_from_process_local_data(
-      self.by_row, leaf, tuple(shape)
-    )
+    return put_rows(dict(batch), self.by_row, self._batch_size, self._row_axis)
 
   def take_scalars(self, scalars: Any) -> Any:
     """Scalars on the host."""
@@ -114,15 +153,24 @@ class JitParallel:
     return jitted.lower(state, batch).compile()
 
 
+def _first(leaf):
+  """The copy of the first device, or of the first that is this process's."""
+  if hosts.count() == 1:
+    return leaf[0]
+  return leaf.addressable_data(0)[0]
+
+
 class PmapParallel:
   """One copy of the state, and a share of the batch, per device."""
 
   axis_name: str | None = BATCH_AXIS
+  mesh: jax.sharding.Mesh | None = None
 
   def __init__(self, batch_size: int, seeds: int = 1):
     """See `JitParallel`."""
     _check(batch_size)
     self._devices = jax.devices()
+    self._batch_size = batch_size
     self._row_axis = 0 if seeds == 1 else 1
     spec = jax.sharding.PartitionSpec(BATCH_AXIS)
     self._by_device = jax.sharding.NamedSharding(device_mesh(), spec)
@@ -133,30 +181,33 @@ class PmapParallel:
   def place_state(self, state: Any) -> Any:
     """Puts a copy of every array on every device."""
     host = jax.device_get(state)
-    return jax.device_put(jax.tree.map(self._replicate, host), self._by_device)
+    return self._put(jax.tree.map(self._replicate, host))
+
+  def _put(self, tree):
+    return put_rows(tree, self._by_device, len(self._devices), 0)
 
   def take_state(self, state: Any) -> Any:
     """The first device's copy."""
-    return jax.tree.map(lambda leaf: leaf[0], state)
+    return jax.tree.map(_first, state)
 
   def place_batch(self, batch: task_lib.Batch) -> dict[str, Any]:
     """Gives every array a first axis of devices."""
-    devices = len(self._devices)
+    rows = self._batch_size // len(self._devices)
 
     def split(leaf):
       leaf = np.asarray(leaf)
       axis = self._row_axis
       shape = leaf.shape
-      shares = (devices, shape[axis] // devices)
+      shares = (shape[axis] // rows, rows)
       leaf = leaf.reshape(*shape[:axis], *shares, *shape[axis + 1 :])
       return np.moveaxis(leaf, axis, 0)
 
     split_batch = {name: split(leaf) for name, leaf in batch.items()}
-    return jax.device_put(split_batch, self._by_device)
+    return self._put(split_batch)
 
   def take_scalars(self, scalars: Any) -> Any:
     """The first device's scalars, which equal all others'."""
-    return jax.tree.map(lambda leaf: leaf[0], jax.device_get(scalars))
+    return jax.device_get(jax.tree.map(_first, scalars))
 
   def compile(self, train_step: Callable, state: Any, batch: Any) -> Any:
     """Compiles a step that updates its state in place."""

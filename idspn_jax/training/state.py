@@ -6,6 +6,7 @@ import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from idspn_jax.tasks import task as task_lib
 from idspn_jax.training import optimizer as optimizer_lib
@@ -43,6 +44,9 @@ class TrainState:
     ema_params: moving average of the parameters, or None.
     ema_model_state: likewise of `model_state`; None if only parameters are
       averaged, or nothing is.
+    skipped: steps whose update was left out because the loss or the gradient
+      was not finite, int32.
+    skipped_at: the last such step, counted from 0, int32; -1 if there is none.
   """
 
   seed: jax.Array
@@ -53,6 +57,8 @@ class TrainState:
   model_state: Any = flax.struct.field(default_factory=dict)
   ema_params: Any = None
   ema_model_state: Any = None
+  skipped: Any = None
+  skipped_at: Any = None
 
   @property
   def eval_params(self) -> Any:
@@ -103,7 +109,18 @@ def init_state(
     model_state=model_state,
     ema_params=ema_params,
     ema_model_state=ema_model_state,
+    skipped=zero + 0,
+    skipped_at=zero - 1,
   )
+
+
+def complete(stored: dict[str, Any]) -> dict[str, Any]:
+  """Adds what checkpoints lack that were written before it existed.
+
+  Args:
+    stored: a checkpoint as nested dictionaries; not changed.
+  """
+  return {'skipped': np.int32(0), 'skipped_at': np.int32(-1), **stored}
 
 
 def start_from(state: TrainState, variables: task_lib.Variables) -> TrainState:

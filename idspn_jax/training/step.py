@@ -1,6 +1,7 @@
 """One training step: a pure function from state and batch to the new state."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,12 +27,29 @@ def _key(state, stream):
   return jax.random.fold_in(base, state.step)
 
 
-def _prepare(task, batch, key, axis_name):
+def _fill(task, batch, key, mesh):
+  """Makes the examples, those of each device there."""
+  if mesh is None or type(task).fill is task_lib.Task.fill:
+    return task.fill(batch, key)
+  spec = jax.sharding.PartitionSpec
+  rows = spec(*mesh.axis_names)
+  # Nothing here is differentiated, see `training.parallel`.
+  return jax.shard_map(
+    task.fill,
+    mesh=mesh,
+    in_specs=(rows, spec()),
+    out_specs=rows,
+    check_vma=False,
+  )(batch, key)
+
+
+def _prepare(task, batch, key, axis_name, mesh):
   """Prepares the batch; each device's share of it under a mapped axis.
 
   There every device prepares the whole batch and keeps its own rows, so that
   what is drawn from the key does not depend on the number of devices.
   """
+  batch = _fill(task, batch, key, mesh)
   if axis_name is None or type(task).prepare is task_lib.Task.prepare:
     return task.prepare(batch, key)
   whole = jax.lax.all_gather(batch, axis_name, tiled=True)
@@ -129,12 +147,86 @@ def _averaged(state, config):
   )
 
 
+def _keep_finite(state, new, scalars, norm, on_nonfinite):
+  """Leaves an update out whose loss or gradient is not finite.
+
+  With 'skip' the next step is taken from the state as it was. With 'stop' the
+  state stays, its step too, whatever batches follow: it is what the bad step
+  was taken from, and `skipped_at` equals its `step`.
+
+  Args:
+    state: before the step.
+    new: after it.
+    scalars: of the step, with its loss.
+    norm: of the gradient.
+    on_nonfinite: 'stop' or 'skip', see `runs.config`.
+
+  Returns:
+    The state to go on with, and the scalars; after a 'stop' the loss is NaN.
+  """
+  finite = jnp.isfinite(scalars['loss']) & jnp.isfinite(norm)
+  stays = jnp.zeros((), bool)
+  if on_nonfinite == 'stop':
+    stays = state.skipped_at == state.step
+    loss = jnp.where(stays, jnp.nan, scalars['loss'])
+    scalars = {**scalars, 'loss': loss}
+  bad = ~finite & ~stays
+  kept = jax.tree.map(
+    lambda after, before: jnp.where(finite & ~stays, after, before), new, state
+  )
+  kept = kept.replace(
+    skipped=state.skipped + bad,
+    skipped_at=jnp.where(bad, state.step, state.skipped_at),
+  )
+  if on_nonfinite == 'skip':
+    kept = kept.replace(step=new.step)
+    scalars = {**scalars, 'skipped_steps': kept.skipped}
+  return kept, scalars
+
+
+def make_measure(
+  task: task_lib.Task,
+  config: ml_collections.ConfigDict,
+  iterations: int | None = None,
+  restarts: int | None = None,
+) -> Callable[..., tuple[jax.Array, Any]]:
+  """Returns what a step computes before its update, on one device.
+
+  Args:
+    task: the experiment's task.
+    config: its configuration.
+    iterations: inner steps, or None for the model's own.
+    restarts: starts, or None for the model's own.
+
+  Returns:
+    A pure function from state and prepared batch (see `prepared`) to the loss
+    and the gradient.
+  """
+  options = _options(config, iterations, restarts)
+
+  def measure(state, batch):
+    (loss, _), gradient, _ = _gradients(
+      task, state, batch, _key(state, _MODEL), options
+    )
+    return loss, gradient
+
+  return measure
+
+
+def prepared(
+  task: task_lib.Task, state: state_lib.TrainState, batch: task_lib.Batch
+) -> task_lib.Batch:
+  """The batch that a step computes with, see `Task.prepare`."""
+  return _prepare(task, batch, _key(state, _PREPARE), None, None)
+
+
 def make_train_step(
   task: task_lib.Task,
   config: ml_collections.ConfigDict,
   iterations: int | None = None,
   restarts: int | None = None,
   axis_name: str | None = None,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> TrainStep:
   """Returns one training step: forward, loss, backward, outer optimiser.
 
@@ -145,6 +237,8 @@ def make_train_step(
     restarts: starts, or None for the model's own.
     axis_name: the mapped axis over which the batch is divided; None if the
       batch is whole.
+    mesh: the devices over whose only axis a whole batch is divided; None for
+      one device.
 
   Returns:
     A pure function from state and batch to the new state and scalars; its
@@ -154,7 +248,7 @@ def make_train_step(
   options = _options(config, iterations, restarts)
 
   def train_step(state, batch):
-    batch = _prepare(task, batch, _key(state, _PREPARE), axis_name)
+    batch = _prepare(task, batch, _key(state, _PREPARE), axis_name, mesh)
     (loss, output), gradient, counts = _gradients(
       task, state, batch, _key(state, _MODEL), options
     )
@@ -176,8 +270,10 @@ def make_train_step(
       opt_state=opt_state,
       model_state=model_state,
     )
-    new = _averaged(new, config)
-    norm = {'gradient_norm': optax.tree.norm(gradient)}
-    return new, {**scalars, **norm, **counts}
+    norm = optax.tree.norm(gradient)
+    new, scalars = _keep_finite(
+      state, _averaged(new, config), scalars, norm, config.on_nonfinite
+    )
+    return new, {**scalars, 'gradient_norm': norm, **counts}
 
   return train_step

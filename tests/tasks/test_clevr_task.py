@@ -286,9 +286,7 @@ class TestRendered:
     with data.train(7) as batches:
       bare = next(batches)
     assert set(bare) == {'row'}
-    one, other = (
-      jax.jit(task.prepare)(bare, jax.random.key(i)) for i in range(2)
-    )
+    one, other = (jax.jit(task.fill)(bare, jax.random.key(i)) for i in range(2))
     assert one['image'].shape == (3, 16, 16, 3)
     assert one['image'].dtype == jnp.uint8
     assert one['target'].shape == (3, 4, 19)

@@ -262,7 +262,8 @@ class TestStreams:
     recorder = toy.Recorder()
     config = toy.get_config(optimizer__name='sgd', learning_rate=1e30, steps=50)
     assert train(config, tmp_path, recorder)['diverged']
-    assert self.events(recorder) == ['open', 'close']
+    # Once more for the batch of the bad step.
+    assert self.events(recorder) == ['open', 'open', 'close', 'close']
 
   def test_on_an_interrupt(self, tmp_path, monkeypatch):
     recorder = toy.Recorder()
