@@ -6,6 +6,7 @@ import chex
 import numpy as np
 import pytest
 
+from experiments import replay
 from idspn_jax import errors
 from idspn_jax.runs import checkpoints
 from idspn_jax.training import loop
@@ -164,3 +165,17 @@ class TestReplaying:
   def test_in_other_precision(self, folder, x64):
     with pytest.raises(errors.UserError, match='JAX_ENABLE_X64=0'):
       reproduction.replay(str(folder[0]), toy.build)
+
+  def test_by_the_command(self, small, tmp_path, capsys):
+    config = small('idspn', learning_rate=1e18, steps=30, log_every=10)
+    result = loop.train_and_evaluate(config, str(tmp_path))
+    assert result['diverged'] and result['batch'] == result['step'] - 1
+    assert replay.main(['replay', str(tmp_path / 'reproduction')]) == 0
+    told = capsys.readouterr().out
+    assert f'Batch {result["batch"]}, counted from 0' in told
+    assert 'Gradients that are not finite:\n  ' in told
+    assert 'Rows whose loss alone is not finite: 0, 1, 2' in told
+    with pytest.raises(errors.UserError, match='Give one folder'):
+      replay.main(['replay'])
+    with pytest.raises(errors.UserError, match='holds no reproduction'):
+      replay.main(['replay', str(tmp_path)])

@@ -234,3 +234,59 @@ def test_pmap_gives_every_device_its_rows(seeds):
   jax.tree.map(
     np.testing.assert_array_equal, dict(one.take_state(placed)), state
   )
+
+
+# Rows made on the devices: each makes its own, whatever their number.
+FILLED = """
+import jax
+import numpy as np
+
+from idspn_jax.training import parallel as parallel_lib
+from idspn_jax.training import state as state_lib
+from idspn_jax.training import step as step_lib
+from tests.training import toy
+
+made = []
+
+
+class Filling(toy.Toy):
+  def fill(self, batch, key):
+    made.append(batch['row'].shape)
+    draw = lambda row: jax.random.normal(jax.random.fold_in(key, row), (3,))
+    x = jax.vmap(draw)(batch['row'])
+    return {'x': x, 'y': toy.target(x)}
+
+
+found = []
+for kind in ('alone', 'jit', 'pmap'):
+  config = toy.get_config(parallel='pmap' if kind == 'pmap' else 'jit')
+  task = Filling(config)
+  state = state_lib.init_state(task, config)
+  batch = {'row': np.arange(8)}
+  made.clear()
+  if kind == 'alone':
+    step = step_lib.make_train_step(task, config)
+    state, scalars = jax.jit(step)(state, batch)
+    assert made == [(8,)], made
+  else:
+    parallel = parallel_lib.make_parallel(kind, 8)
+    step = step_lib.make_train_step(
+      task, config, axis_name=parallel.axis_name, mesh=parallel.mesh
+    )
+    placed = parallel.place_batch(batch)
+    state = parallel.place_state(state)
+    compiled = parallel.compile(step, state, placed)
+    state, scalars = compiled(state, placed)
+    scalars = parallel.take_scalars(scalars)
+    state = parallel.take_state(state)
+    assert made == [(2,)], made
+  found.append(jax.device_get((state.params, scalars['loss'])))
+for other in found[1:]:
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found[0], other
+  )
+"""
+
+
+def test_every_device_makes_its_own_rows():
+  run_on_devices(FILLED, 4)
