@@ -48,7 +48,7 @@ class TestGrid:
         'seed1',
         'seed0..1.log',
       }
-    assert 'done' not in second.stdout
+    assert 'running' not in second.stdout
     content = json.loads((workdir / 'sweep.json').read_text())
     assert [t['state'] for t in content['trials']] == ['done', 'done']
     assert [len(t['attempts']) for t in content['trials']] == [1, 1]
@@ -80,6 +80,7 @@ class TestGrid:
     assert (tmp_path / self.CELLS[0] / 'seed1' / 'result.json').exists()
 
 
+@pytest.mark.deep
 def test_ctrl_c_leaves_all_resumable(start, run, tmp_path):
   workdir = tmp_path / 'sweep'
   grid = (
@@ -111,6 +112,7 @@ def test_ctrl_c_leaves_all_resumable(start, run, tmp_path):
   assert logged == [*range(1, int(step) + 4)]
 
 
+@pytest.mark.deep
 def test_reproduce_reads_a_table(run, tmp_path):
   arguments = ('--cells=2x2/10/idspn*', '--steps=2', *TINY)
   done = run('sweep', '--table=5', f'--workdir={tmp_path}', *arguments)
