@@ -52,8 +52,10 @@ def main(count, folder, disk, seed=0):
   chance = random.Random(seed)
   whole = f'{folder}/whole'
   for workdir in (f'{folder}/first', whole):
+    child = start(workdir)
+    assert kills.wait_until_training(child, workdir, 0) is None
     since = time.monotonic()
-    kills.finish(start(workdir), workdir)
+    kills.finish(child, workdir)
     duration = time.monotonic() - since
   filler, steps = (
     pathlib.Path(disk, 'filler'),
@@ -67,12 +69,18 @@ def main(count, folder, disk, seed=0):
     os.symlink(place, broken)
     place.mkdir()
     while code != 0:
+      before = kills.drawn(broken)
       child = start(broken)
+      code = None
       if fills < count:
-        time.sleep(chance.uniform(0, duration))
-        fill(filler)
-        fills += 1
-      code = kills.wait(child, 600)
+        code = kills.wait_until_training(child, broken, before)
+        if code is None:
+          code = kills.wait(child, chance.uniform(0, duration), kill=False)
+        if code is None:
+          fill(filler)
+          fills += 1
+      full = code is None and filler.exists()
+      code = kills.wait(child, 600) if code is None else code
       filler.unlink(missing_ok=True)
       log = pathlib.Path(f'{broken}.log').read_text()
       line = log.rstrip().splitlines()[-1] if log.strip() else ''
@@ -80,7 +88,7 @@ def main(count, folder, disk, seed=0):
       if code == 2:
         assert line.startswith('error: Cannot') and 'No space' in line, line
         ends[' '.join(line.split()[:5]).replace(broken, '')] += 1
-      elif fills <= count:
+      elif full:
         ends['went on'] += 1
     kills.compare(whole, broken, steps)
     shutil.rmtree(place)

@@ -163,14 +163,16 @@ def finish(child, workdir):
   assert code == 0, pathlib.Path(f'{workdir}.log').read_text()[-3000:]
 
 
-def wait(child, seconds):
-  """The exit status of a process that ends in time; else kills it: None."""
+def wait(child, seconds, kill=True):
+  """The exit status of a process that ends in time; else None."""
   end = time.monotonic() + seconds
   while time.monotonic() < end:
     done, status = os.waitpid(child, os.WNOHANG)
     if done:
       return os.waitstatus_to_exitcode(status)
     time.sleep(0.002)
+  if not kill:
+    return None
   os.kill(child, signal.SIGKILL)
   _, status = os.waitpid(child, 0)
   return None if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
