@@ -12,6 +12,7 @@ PINS ?=
 # One worker per core; options such as '-k fspool -n 0' replace this.
 PYTEST_ARGS ?= -n auto
 DEMO_ARGS ?=
+COMPARE_ARGS ?=
 JAX_PLATFORMS ?= cpu
 MPLBACKEND ?= Agg
 
@@ -35,7 +36,7 @@ find-python = $(shell \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help setup demo test test-all test-matrix lint format wheel clean FORCE
+.PHONY: help setup demo compare test test-all test-matrix lint format wheel clean FORCE
 
 help:  ## Shows this list
 	@echo 'Targets:'
@@ -53,6 +54,11 @@ demo: setup  ## Sets up, then trains and shows a small model
 TEST_SPEED = NPROC=1 \
   JAX_COMPILATION_CACHE_DIR=$(abspath $(STAGING))/.compiled \
   JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
+
+compare: setup  ## Compares exact with approximate gradients (10 minutes)
+	$(BIN)/python -m experiments.compare_gradients \
+	  --pretrained=multisets_n4_d4 --curves=results/gradients \
+	  --out=runs/compare $(COMPARE_ARGS)
 
 test: setup  ## Tests the installed wheel
 	@rm -rf $(STAGING)
