@@ -55,7 +55,7 @@ TEST_SPEED = NPROC=1 \
   JAX_COMPILATION_CACHE_DIR=$(abspath $(STAGING))/.compiled \
   JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 
-compare: setup  ## Compares exact with approximate gradients (10 minutes)
+compare: setup  ## Compares exact with approximate gradients (minutes)
 	$(BIN)/python -m experiments.compare_gradients \
 	  --pretrained=multisets_n4_d4 --curves=results/gradients \
 	  --out=runs/compare $(COMPARE_ARGS)

@@ -37,7 +37,7 @@ _OUT = flags.DEFINE_string('out', None, 'Where the results go.')
 _SETS = flags.DEFINE_integer('sets', 64, 'Test sets.', lower_bound=1)
 _ITERATIONS = flags.DEFINE_list(
   'iterations',
-  ['1', '2', '5', '10', '20', '50', '100', '200'],
+  ['1', '2', '5', '10', '20', '50', '100'],
   'Numbers of inner steps.',
 )
 _SMOOTH = flags.DEFINE_bool(
@@ -217,10 +217,12 @@ def main(argv):
     report.add_model(
       name, run, sets=_SETS.value, iterations=iterations, progress=_progress
     )
+    report.save_tables(out)
   if _REPEATS.value:
     for name, config in configs.items():
       table = report.add_cost(name, config, _REPEATS.value)
       _progress(f'Cost of a training step: {name}', table)
+      report.save_tables(out)
   for text in report.answers():
     print(text)
   for path in report.save(out):

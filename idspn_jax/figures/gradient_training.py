@@ -12,6 +12,7 @@ import numpy as np
 
 Row = Mapping[str, Any]
 _MIB = 2**20
+_NAMES = {'adam': 'Adam', 'sgd': 'SGD'}
 
 
 def curve(row: Row) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +80,7 @@ def draw_training(
       axes.set_yscale('log')
       axes.grid(alpha=0.3, which='both')
       axes.set_xlabel(name)
-    panels[0].set_ylabel(f'training loss, {optimizer.upper()}')
+    panels[0].set_ylabel(f'training loss, {_NAMES.get(optimizer, optimizer)}')
     panels[0].legend(frameon=False, fontsize=7)
   figure.suptitle(title, fontsize=10)
   return figure

@@ -253,7 +253,8 @@ def draw_sweeps(
           label=text + tag,
         )
     _log(axes)
-    axes.xaxis.set_major_formatter('{x:g}')
+    if option != 'gamma':
+      axes.xaxis.set_major_formatter('{x:g}')
     _finish(axes, name, 'relative error at the optimum')
     axes.legend(frameon=False, fontsize=7)
   figure.suptitle(title, fontsize=10)

@@ -17,6 +17,8 @@ _MIB = 2**20
 BUDGETS = (1.05, 1.5, 3.0, np.inf)
 # A mode is as good as the best if its error or loss is within this share.
 _EQUAL = 0.02
+# A gradient with a larger error is as good as unrelated to the exact one.
+_FAR = 0.9
 
 
 def seconds_per_step(cost: Sequence[Row]) -> dict[str, float]:
@@ -61,6 +63,12 @@ def closest(modes: Sequence[Row]) -> list[str]:
       if at_optimum
       else (f'After T = {own[0]["iterations"]} steps, as in training,')
     )
+    if least > _FAR:
+      found.append(
+        f'{where} no mode is close to exact: after the best scaling the least '
+        f'relative error is {least:.2g}.'
+      )
+      continue
     free = errors.get('Jacobian-free')
     beside = '' if free is None else f'; Jacobian-free {free:.2g}'
     found.append(

@@ -20,6 +20,7 @@ from idspn_jax.studies import gradient_cost
 from idspn_jax.studies import gradient_page
 from idspn_jax.studies import gradient_problem
 from idspn_jax.studies import gradient_quality
+from idspn_jax.studies import gradient_reference
 from idspn_jax.studies import gradient_settings
 from idspn_jax.studies import gradient_sweeps
 from idspn_jax.studies import tables
@@ -101,8 +102,8 @@ class Report:
         'config': json.loads(run.config.to_json()),
         'trained_with': descent.iterations,
         'counts': reference.counts,
-        'sets': _set_rows(reference),
-        'residuals': _residual_rows(quality),
+        'sets': set_rows(reference),
+        'residuals': residual_rows(quality),
         'sections': {},
       }
       self._models[name] = found
@@ -161,8 +162,8 @@ class Report:
       found.append(f'{name}: {gradient_answers.memory_growth(rows)}')
     return found
 
-  def save(self, directory: str) -> list[str]:
-    """Writes JSON, CSV, figures and the HTML report; returns the files.
+  def save_tables(self, directory: str) -> list[str]:
+    """Writes JSON and CSV of what there is so far; returns the files.
 
     Raises:
       UserError: if the directory cannot be written to.
@@ -194,6 +195,15 @@ class Report:
     )
     for path, own in zip(paths[1:], lines, strict=True):
       files.write_atomically(path, _csv(own))
+    return paths
+
+  def save(self, directory: str) -> list[str]:
+    """Writes JSON, CSV, figures and the HTML report; returns the files.
+
+    Raises:
+      UserError: if the directory cannot be written to.
+    """
+    paths = self.save_tables(directory)
     figures = self._figures(directory)
     page = os.path.join(directory, 'report.html')
     files.write_atomically(page, self._page(figures))
@@ -244,13 +254,17 @@ class Report:
     for name, model in self._models.items():
       rows = model['sections']
       title = f'{name}: {model["counts"]["exact"]} of {len(model["sets"])} sets'
-      drawn[f'{name}_modes'] = figures.draw_modes(rows['modes'], title)
-      drawn[f'{name}_iterations'] = figures.draw_iterations(
-        rows['iterations'], model['residuals'], model['trained_with'], title
-      )
-      drawn[f'{name}_sweeps'] = figures.draw_sweeps(
-        rows['gamma'], rows['cg_iterations'], rows['neumann'], title
-      )
+      # A study that was cut off lacks sections.
+      if 'modes' in rows:
+        drawn[f'{name}_modes'] = figures.draw_modes(rows['modes'], title)
+      if 'iterations' in rows:
+        drawn[f'{name}_iterations'] = figures.draw_iterations(
+          rows['iterations'], model['residuals'], model['trained_with'], title
+        )
+      if 'neumann' in rows:
+        drawn[f'{name}_sweeps'] = figures.draw_sweeps(
+          rows['gamma'], rows['cg_iterations'], rows['neumann'], title
+        )
       drawn[f'{name}_sets'] = figures.draw_sets(model['sets'], name)
     for name, rows in self._cost.items():
       drawn[f'{name}_cost'] = training_figures.draw_cost(rows, name)
@@ -275,7 +289,8 @@ class Report:
     for name, model in self._models.items():
       page.heading(f'Gradient quality: {name}')
       for kind, caption in _CAPTIONS.items():
-        page.figure(figures[f'{name}_{kind}'], caption)
+        if f'{name}_{kind}' in figures:
+          page.figure(figures[f'{name}_{kind}'], caption)
       for section, rows in model['sections'].items():
         page.table(SECTIONS[section], gradient_comparison.table(rows))
     for name, rows in self._cost.items():
@@ -302,7 +317,8 @@ class Report:
     return page.html()
 
 
-def _set_rows(reference):
+def set_rows(reference: gradient_reference.Reference) -> list[Row]:
+  """What the report says of every set, as JSON has it."""
   values = reference.eigenvalues
   return files.plain(
     [
@@ -319,7 +335,8 @@ def _set_rows(reference):
   )
 
 
-def _residual_rows(quality):
+def residual_rows(quality: gradient_quality.Quality) -> list[Row]:
+  """Quartiles of the residual over all sets, after every inner step."""
   quartiles = np.nanpercentile(quality.residuals, (25, 50, 75), axis=1)
   return [
     {'iterations': t, 'q25': low, 'median': middle, 'q75': high}

@@ -9,7 +9,7 @@ from idspn_jax.studies import gradient_comparison
 from idspn_jax.studies import gradient_quality
 from idspn_jax.studies import gradient_settings
 
-ITERATIONS = (1, 2, 5, 10, 20, 50, 100, 200)
+ITERATIONS = (1, 2, 5, 10, 20, 50, 100)
 GAMMAS = (1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1e4)
 CG_ITERATIONS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 TERMS = (0, 1, 2, 5, 10, 20, 50, 100, 200)
@@ -61,29 +61,37 @@ def _points(quality):
   yield t, quality.after(t)
 
 
-def over_gamma(quality: gradient_quality.Quality) -> Iterator[Row]:
+def over_gamma(
+  quality: gradient_quality.Quality, gammas: Sequence[float] = GAMMAS
+) -> Iterator[Row]:
   """Regularised CG with different γ, as many steps as it needs."""
   for t, point in _points(quality):
-    for gamma in GAMMAS:
+    for gamma in gammas:
       options = {'gamma': gamma, 'iterations': _ENOUGH}
       setting = Setting(f'γ = {gamma:g}', 'regularized_cg', options)
       yield quality.compare(setting, point, iterations=t)
 
 
-def over_cg_iterations(quality: gradient_quality.Quality) -> Iterator[Row]:
+def over_cg_iterations(
+  quality: gradient_quality.Quality, iterations: Sequence[int] = CG_ITERATIONS
+) -> Iterator[Row]:
   """CG with different numbers of steps, without a tolerance."""
   for t, point in _points(quality):
-    for steps in CG_ITERATIONS:
+    for steps in iterations:
       options = {'iterations': steps, 'tolerance': 1e-14}
       setting = Setting(f'CG, {steps} steps', 'cg', options)
       yield quality.compare(setting, point, iterations=t)
 
 
-def over_terms(quality: gradient_quality.Quality) -> Iterator[Row]:
+def over_terms(
+  quality: gradient_quality.Quality,
+  every: Sequence[int] = TERMS,
+  scales: Sequence[float] = SCALES,
+) -> Iterator[Row]:
   """The Neumann series with different numbers of terms and scales."""
   for t, point in _points(quality):
-    for scale in SCALES:
-      for terms in TERMS:
+    for scale in scales:
+      for terms in every:
         options = {'terms': terms, 'scale': scale}
         setting = Setting(f's = {scale:g}', 'neumann', options)
         yield quality.compare(setting, point, iterations=t)
@@ -120,9 +128,9 @@ def all_sections(
   sections: dict[str, Callable[[], Any]] = {
     'modes': lambda: gradient_comparison.mode_rows(quality, settings),
     'iterations': lambda: over_iterations(quality, iterations),
-    'gamma': lambda: over_gamma(quality),
-    'cg_iterations': lambda: over_cg_iterations(quality),
-    'neumann': lambda: over_terms(quality),
+    'gamma': lambda: over_gamma(quality, GAMMAS),
+    'cg_iterations': lambda: over_cg_iterations(quality, CG_ITERATIONS),
+    'neumann': lambda: over_terms(quality, TERMS, SCALES),
     'starts': lambda: over_starts(quality, restart_scale, seed),
   }
   for name, compute in sections.items():
