@@ -14,6 +14,7 @@ PINS ?=
 PYTEST_ARGS ?= -n auto
 DEMO_ARGS ?=
 NOTEBOOKS ?=
+COMPARE_ARGS ?=
 JAX_PLATFORMS ?= cpu
 MPLBACKEND ?= Agg
 
@@ -37,8 +38,8 @@ find-python = $(shell \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: help setup demo test test-all test-matrix docs notebooks lint format \
-  wheel clean FORCE
+.PHONY: help setup demo compare test test-all test-matrix docs notebooks \
+  lint format wheel clean FORCE
 
 help:  ## Shows this list
 	@echo 'Targets:'
@@ -56,6 +57,11 @@ demo: setup  ## Sets up, then trains and shows a small model
 TEST_SPEED = NPROC=1 \
   JAX_COMPILATION_CACHE_DIR=$(abspath $(STAGING))/.compiled \
   JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
+
+compare: setup  ## Compares exact with approximate gradients (minutes)
+	$(BIN)/python -m experiments.compare_gradients \
+	  --pretrained=multisets_n4_d4 --curves=results/gradients \
+	  --out=runs/compare $(COMPARE_ARGS)
 
 test: setup  ## Tests the installed wheel
 	@rm -rf $(STAGING)

@@ -45,6 +45,7 @@ _HOMES = {
   'Task': 'idspn_jax.tasks.task',
   'Unrolled': 'idspn_jax.solvers.gradients',
   'chamfer_loss': 'idspn_jax.losses.set_losses',
+  'compare_gradients': 'idspn_jax.studies.gradient_comparison',
   'decode': 'idspn_jax.solvers.decode',
   'default_config': 'idspn_jax.runs.config',
   'evaluate_at': 'idspn_jax.studies.evaluations',
@@ -128,6 +129,9 @@ if TYPE_CHECKING:
   )
   from idspn_jax.solvers.restarts import Restarts as Restarts
   from idspn_jax.studies.evaluations import evaluate_at as evaluate_at
+  from idspn_jax.studies.gradient_comparison import (
+    compare_gradients as compare_gradients,
+  )
   from idspn_jax.studies.predictions import predict as predict
   from idspn_jax.tasks.data import ArrayData as ArrayData
   from idspn_jax.tasks.data import Data as Data

@@ -44,6 +44,8 @@ ALLOWED = {
     'data',
     'figures',
     'metrics',
+    'modules',
+    'ops',
     'render',
     'runs',
     'solvers',

@@ -14,6 +14,7 @@ from idspn_jax.ops import pooling
 from idspn_jax.solvers import option_checks
 
 POOLS = ('fs', 'rnfs', 'sum', 'mean', 'max', 'fs_autodiff')
+ACTIVATIONS = {'relu': nn.relu, 'tanh': jnp.tanh}
 
 
 class FSPool(nn.Module):
@@ -80,6 +81,9 @@ class FSPool(nn.Module):
 class SetEncoder(nn.Module):
   """`Linear → ReLU → Linear → pool`, permutation-invariant.
 
+  With `activation='tanh'` and `pool='sum'` or 'mean' it is smooth; otherwise
+  it is piecewise linear or has the kinks of sorting.
+
   Attributes:
     hidden_dim: width H of the hidden layer.
     latent_dim: size Z of the result.
@@ -92,6 +96,7 @@ class SetEncoder(nn.Module):
       that of the input and the parameters. Parameters stay float32, and the
       result is cast back to the input's type (at least float32) before it is
       pooled.
+    activation: of the hidden layer, 'relu' or 'tanh'.
   """
 
   hidden_dim: int
@@ -100,6 +105,7 @@ class SetEncoder(nn.Module):
   pieces: int | None = None
   linear_init: str = 'torch'
   dtype: Any = None
+  activation: str = 'relu'
 
   @nn.compact
   def __call__(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -119,6 +125,11 @@ class SetEncoder(nn.Module):
     option_checks.integer('latent_dim', self.latent_dim, least=1)
     if self.pool not in POOLS:
       raise ValueError(f'pool is {self.pool!r}; choose one of {POOLS}.')
+    if self.activation not in ACTIVATIONS:
+      raise ValueError(
+        f'activation is {self.activation!r}; choose one of '
+        f'{", ".join(ACTIVATIONS)}.'
+      )
     if self.pool == 'rnfs':
       x = pairs.all_pairs(x)
       mask = None if mask is None else pairs.pair_mask(mask)
@@ -128,7 +139,7 @@ class SetEncoder(nn.Module):
     shape, wide = x.shape, jnp.promote_types(x.dtype, jnp.float32)
     x = x.reshape(-1, shape[-1])
     x = linear.linear(self.hidden_dim, shape[-1], init, 'hidden', dtype)(x)
-    x = nn.relu(x)
+    x = ACTIVATIONS[self.activation](x)
     fan_in = self.hidden_dim
     x = linear.linear(self.latent_dim, fan_in, init, 'output', dtype)(x)
     x = x if dtype is None else x.astype(wide)

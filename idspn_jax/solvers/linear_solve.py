@@ -222,8 +222,13 @@ def gmres(
   return _differentiable(solver, matvec, b)
 
 
-def _blocks(matvec, b):
-  """Every set's block of `A`, `(B, N·D, N·D)`."""
+def blocks(matvec: Matvec, b: jax.Array) -> jax.Array:
+  """Every set's block of `A`, `(B, N·D, N·D)`.
+
+  Args:
+    matvec: product with `A`.
+    b: any array of the vectors' shape and type, `(B, N, D)`.
+  """
   batch, n, d = b.shape
   unit = jnp.eye(n * d, dtype=b.dtype).reshape(n * d, 1, n, d)
   basis = unit * jnp.ones_like(b)[None]
@@ -247,10 +252,10 @@ def dense(matvec: Matvec, b: jax.Array) -> Solution:
   """
 
   def solver(matvec, b):
-    blocks = _blocks(matvec, b)
+    a = blocks(matvec, b)
     right = b.reshape(b.shape[0], -1)
     size = right.shape[-1]
-    lu, pivots, _ = jax.lax.linalg.lu(blocks)
+    lu, pivots, _ = jax.lax.linalg.lu(a)
     diagonal = jnp.abs(jnp.diagonal(lu, axis1=-2, axis2=-1))
     bound = size * jnp.finfo(b.dtype).eps * jnp.max(diagonal, axis=-1)
     singular = jnp.min(diagonal, axis=-1) <= bound
@@ -262,7 +267,7 @@ def dense(matvec: Matvec, b: jax.Array) -> Solution:
 
     u = substitute(lu, pivots, right, singular)
     product = jnp.einsum(
-      'bij,bj->bi', blocks, u, precision=jax.lax.Precision.HIGHEST
+      'bij,bj->bi', a, u, precision=jax.lax.Precision.HIGHEST
     )
     residual = jnp.linalg.norm(product - right, axis=-1)
     exact = residual <= krylov.UNSOLVED * jnp.linalg.norm(right, axis=-1)

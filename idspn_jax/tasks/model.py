@@ -39,6 +39,7 @@ def default_config() -> ml_collections.ConfigDict:
       'hidden_dim': 512,
       'latent_dim': 512,
       'pool': 'fs',
+      'activation': 'relu',
       'linear_init': 'torch',
       'iterations': 10,
       'optimizer': 'gradient_descent',
@@ -96,6 +97,7 @@ def _check(config):
     checks.integer(config[name], f'config.model.{name}')
   for name, choices in (
     ('pool', set_encoders.POOLS),
+    ('activation', set_encoders.ACTIVATIONS),
     ('linear_init', linear.LINEAR_INITS),
     ('optimizer', OPTIMIZERS),
     ('gradient', gradients.MODES),
@@ -216,6 +218,7 @@ def _encoder(config, pool):
     pool=pool,
     linear_init=config.linear_init,
     dtype=DTYPES[config.dtype],
+    activation=config.activation,
   )
 
 

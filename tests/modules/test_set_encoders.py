@@ -17,12 +17,16 @@ def init(module, *args):
   return jax.jit(module.init)(jax.random.key(1), *args)
 
 
-def by_numpy(params, x, pool):
+def relu(x):
+  return np.maximum(x, 0)
+
+
+def by_numpy(params, x, pool, activation=relu):
   """The encoder's formula, `Linear → ReLU → Linear → pool`."""
   if pool == 'rnfs':
     x = np.asarray(pairs.all_pairs(jnp.asarray(x)))
   hidden = x @ params['hidden']['kernel'] + params['hidden']['bias']
-  latent = np.maximum(hidden, 0) @ params['output']['kernel']
+  latent = activation(hidden) @ params['output']['kernel']
   latent = latent + params['output']['bias']
   if pool in ('fs', 'rnfs', 'fs_autodiff'):
     return np.sum(np.sort(latent, axis=-2) * params['pool']['weight'], axis=-2)
@@ -45,6 +49,18 @@ def test_parameters_and_values(rng, pool, variables_of):
   z = jax.jit(module.apply)({'params': params}, x)
   params = jax.tree.map(np.asarray, params)
   np.testing.assert_allclose(z, by_numpy(params, x, pool), rtol=1e-4, atol=1e-5)
+
+
+def test_smooth_encoder(rng, variables_of):
+  x = rng.normal(size=(2, 4, 3)).astype(np.float32)
+  module = encoder(pool='sum', activation='tanh')
+  params = variables_of(module, x)['params']
+  z = jax.jit(module.apply)({'params': params}, x)
+  params = jax.tree.map(np.asarray, params)
+  expected = by_numpy(params, x, 'sum', np.tanh)
+  np.testing.assert_allclose(z, expected, rtol=1e-4, atol=1e-5)
+  with pytest.raises(ValueError, match="'gelu'; choose one of relu, tanh"):
+    encoder(activation='gelu').init(jax.random.key(0), x)
 
 
 @pytest.mark.parametrize('pieces,rows', ((None, 16), (24, 25)))

@@ -1,0 +1,353 @@
+"""The study of gradients as a whole, on models of some steps."""
+
+import csv
+import html.parser
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import idspn_jax as ij
+from idspn_jax import errors
+from idspn_jax.runs import pretrained
+from idspn_jax.solvers import energy as energy_lib
+from idspn_jax.studies import gradient_answers
+from idspn_jax.studies import gradient_cost
+from idspn_jax.studies import gradient_curves
+from idspn_jax.studies import gradient_page
+from idspn_jax.studies import gradient_problem
+from idspn_jax.studies import gradient_report
+from idspn_jax.studies import gradient_settings
+from idspn_jax.studies import gradient_sweeps
+from idspn_jax.studies import gradient_training
+
+SETTINGS = (
+  gradient_settings.SETTINGS[0],
+  gradient_settings.Setting('Dense', 'dense'),
+)
+
+
+@pytest.fixture(scope='module')
+def configs(small):
+  smooth = {'model__activation': 'tanh', 'model__pool': 'sum'}
+  return {'tanh_sum': small(**smooth)}
+
+
+@pytest.fixture(scope='module')
+def curves(configs, tmp_path_factory):
+  """A directory with training curves, and their content."""
+  directory = str(tmp_path_factory.mktemp('curves'))
+  patch = pytest.MonkeyPatch()
+  patch.setattr(gradient_training, 'CHUNK', 2)
+  patch.setitem(gradient_training.RATES, 'adam', (1e-3, 1e-2, 1e9))
+  rows = []
+  settings = {
+    'seeds': 2,
+    'tune_steps': 4,
+    'steps': 6,
+    'settings': SETTINGS,
+    'optimizers': ('adam',),
+    'progress': rows.append,
+  }
+  content = gradient_curves.train(configs, directory, **settings)
+  assert len(rows) == 2
+  # Nothing is trained twice.
+  again = gradient_curves.train(configs, directory, **settings)
+  assert len(rows) == 2 and again == content
+  with pytest.raises(errors.UserError, match='other models'):
+    gradient_curves.train({'other': configs['tanh_sum']}, directory, **settings)
+  patch.undo()
+  return directory, content
+
+
+class TestTraining:
+  def test_rows(self, curves):
+    for row in curves[1]['rows']:
+      assert np.shape(row['loss']) == (2, 3)
+      assert np.all(np.isfinite(row['loss']))
+      assert np.all(np.isfinite(row['test_loss']))
+      assert row['seeds'] == [1, 2]
+      assert row['rate'] in (1e-3, 1e-2)
+      assert len(row['tried']) == 3
+      assert row['tried'][-1]['loss'] is None or row['tried'][-1]['loss'] > 10
+
+  def test_starts_are_the_same(self, curves):
+    """Before the first step the mode makes no difference."""
+    free, dense = (row['loss'] for row in curves[1]['rows'])
+    assert free[0][0] == pytest.approx(dense[0][0], rel=0.2)
+    assert free[0] != dense[0]
+
+  def test_sgd_takes_steps_of_the_rate(self, configs):
+    """A lane is plain gradient descent with a falling rate."""
+    config = configs['tanh_sum']
+    trainer = gradient_training.Trainer(config, SETTINGS[0], 'sgd')
+    lanes = [gradient_training.Lane(0.5, 3), gradient_training.Lane(0.0, 3)]
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(gradient_training, 'CHUNK', 1)
+      found = trainer.train(lanes, 2)
+    moved, still = found.variables
+    experiment = trainer.experiment
+    key = jax.random.fold_in(jax.random.key(3), 0)
+    first = experiment.task.init(key)
+    for a, b in zip(
+      jax.tree.leaves(first), jax.tree.leaves(still), strict=True
+    ):
+      np.testing.assert_array_equal(a, b)
+    params = first['params']
+    with experiment.data(3).train(0) as batches:
+      for rate in (0.5, 0.25):
+        gradient = jax.grad(
+          lambda p, batch: experiment.task.loss(p, {}, batch, key)[0]
+        )(params, next(batches))
+        params = jax.tree.map(lambda p, g, r=rate: p - r * g, params, gradient)
+    for a, b in zip(
+      jax.tree.leaves(params), jax.tree.leaves(moved['params']), strict=True
+    ):
+      np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+  def test_divergence_takes_a_smaller_rate(self, configs, monkeypatch):
+    monkeypatch.setattr(gradient_training, 'CHUNK', 2)
+    monkeypatch.setitem(gradient_training.RATES, 'sgd', (0.1, 1e30))
+    monkeypatch.setattr(gradient_training, 'tune', lambda *args: (1e30, []))
+    row, _ = gradient_training.train_setting(
+      configs['tanh_sum'], SETTINGS[0], 'sgd', seeds=2, tune_steps=2, steps=4
+    )
+    assert row['rate'] == 0.1 and row['diverged_at'] == [1e30]
+    assert row['at_edge']
+
+  def test_wrong_steps(self, configs):
+    trainer = gradient_training.Trainer(configs['tanh_sum'], SETTINGS[0], 'sgd')
+    with pytest.raises(ValueError, match='multiple of 25'):
+      trainer.train([gradient_training.Lane(0.1, 0)], 30)
+    with pytest.raises(errors.UserError, match='optimizer'):
+      gradient_training.Trainer(configs['tanh_sum'], SETTINGS[0], 'lion')
+
+
+class TestProblem:
+  def test_is_that_of_the_decoder(self, curves):
+    directory, _ = curves
+    path = gradient_curves.trained_path(directory, 'tanh_sum')
+    run = pretrained.read(path, directory)
+    problem, descent = gradient_problem.of_run(run, 4)
+    own = descent.run(problem.energy, problem.inputs, descent.iterations)
+    sets = jnp.asarray(run.data.examples(4)['input'])
+    expected = run.task.decode(run.variables, sets, jax.random.key(0))
+    np.testing.assert_allclose(own.set, expected.set, rtol=1e-5, atol=1e-6)
+    loss = run.task.evaluate(run.variables, {'input': sets}, jax.random.key(0))[
+      'loss'
+    ]
+    np.testing.assert_allclose(problem.loss(own.set), loss, rtol=1e-5)
+
+  @pytest.mark.parametrize(
+    ('activation', 'pool', 'count'),
+    (
+      ('relu', 'fs', 3 * 5 + 2 * 4),
+      ('relu', 'rnfs', 9 * 5 + 8 * 4),
+      ('relu', 'max', 3 * 5 + 4),
+      ('relu', 'sum', 3 * 5),
+      ('tanh', 'fs', 2 * 4),
+      ('tanh', 'mean', 0),
+    ),
+  )
+  def test_margins_are_zero_on_kinks(
+    self, variables_of, rng, activation, pool, count
+  ):
+    encoder = ij.SetEncoder(5, 4, pool, activation=activation)
+    y = jnp.asarray(rng.normal(size=(2, 3, 2)), jnp.float32)
+    params = variables_of(encoder, y)['params']
+    inputs = energy_lib.Inputs(params, jnp.zeros((2, 4)), y)
+    margins = jax.jit(gradient_problem.margins(encoder))
+    assert margins(inputs, y).shape == (2, count)
+    # Two equal elements tie in every feature.
+    tied = y.at[:, 1].set(y[:, 0])
+    zeros = jnp.sum(jnp.abs(margins(inputs, tied)) < 1e-6, axis=-1)
+    sorts = {'fs': 4, 'rnfs': 4 * 5}.get(pool, 0)
+    assert np.all(zeros >= sorts)
+    if count and activation == 'relu':
+      # On the hyperplane of the first unit.
+      w, b = params['hidden']['kernel'][:, 0], params['hidden']['bias'][0]
+      if pool != 'rnfs':
+        on = y.at[0, 0].set(-b * w / jnp.sum(w * w))
+        assert np.min(np.abs(margins(inputs, on)[0])) < 1e-6
+
+  def test_others_are_refused(self, small):
+    from configs import class_numbering
+    from idspn_jax.runs import loading
+    from idspn_jax.tasks import registry
+
+    def run_of(config):
+      experiment = registry.build(config)
+      return loading.LoadedRun('here', config, experiment.task, None, 0, {})
+
+    config = class_numbering.get_config('model=idspn')
+    with pytest.raises(errors.UserError, match='compare_gradients'):
+      gradient_problem.of_run(run_of(config), 4)
+    config = small(model__projection='simplex')
+    with pytest.raises(errors.UserError, match='projection'):
+      gradient_problem.of_run(run_of(config), 4)
+    config = small(model__optimizer='line_search')
+    with pytest.raises(errors.UserError, match='gradient_descent'):
+      gradient_problem.of_run(run_of(config), 4)
+
+
+class _Links(html.parser.HTMLParser):
+  """Collects what a page refers to."""
+
+  def __init__(self):
+    super().__init__()
+    self.found, self.open, self.rows = [], [], 0
+
+  def handle_starttag(self, tag, attrs):
+    self.rows += tag == 'tr'
+    if tag not in ('meta', 'img'):
+      self.open.append(tag)
+    self.found += [v for k, v in attrs if k in ('src', 'href')]
+
+  def handle_endtag(self, tag):
+    assert self.open.pop() == tag
+
+
+@pytest.fixture(scope='module')
+def saved(curves, tmp_path_factory):
+  """A report's directory and files."""
+  directory, content = curves
+  with pytest.MonkeyPatch.context() as patch:
+    for name, values in (
+      ('GAMMAS', (0.1, 10.0)),
+      ('CG_ITERATIONS', (1, 4)),
+      ('TERMS', (0, 2)),
+      ('SCALES', (1.0,)),
+      ('STARTS', (1, 2)),
+    ):
+      patch.setattr(gradient_sweeps, name, values)
+    report = gradient_report.Report()
+    titles = []
+    path = gradient_curves.trained_path(directory, 'tanh_sum')
+    run = pretrained.read(path, directory)
+    report.add_model(
+      'tanh_sum_trained',
+      run,
+      sets=6,
+      iterations=(1, 3),
+      settings=SETTINGS,
+      progress=lambda title, text: titles.append(title),
+    )
+  assert titles == ['Sets', *gradient_report.SECTIONS.values()]
+  rows = gradient_cost.cost_rows(run.config, 2, SETTINGS)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(gradient_cost, 'cost_rows', lambda config, repeats: rows)
+    assert 'Dense' in report.add_cost('tanh_sum', run.config, 2)
+  report.add_training(content)
+  out = tmp_path_factory.mktemp('report')
+  return out, report.save(str(out))
+
+
+class TestReport:
+  def test_json(self, saved, read_json):
+    content = read_json(saved[0] / 'report.json')
+    assert {'device', 'versions', 'date', 'answers'} <= content.keys()
+    smooth = content['models']['tanh_sum_trained']
+    assert sum(smooth['counts'].values()) == len(smooth['sets']) == 6
+    assert set(smooth['sections']) == set(gradient_report.SECTIONS)
+    for rows in smooth['sections'].values():
+      for row in rows:
+        assert row['sets'] <= 6
+    # No kinks: JSON has no infinity.
+    assert all(row['kink'] is None for row in smooth['sets'])
+    assert smooth['counts']['at a kink'] == 0
+    assert smooth['counts']['exact'] > 0
+    modes = {
+      (row['setting'], row['iterations']): row['theta']['error']
+      for row in smooth['sections']['modes']
+    }
+    assert modes['Dense', None] < 1e-6 < modes['Jacobian-free', None]
+    starts = smooth['sections']['starts']
+    assert [row['starts'] for row in starts] == [1, 1, 2, 2]
+
+  def test_tables(self, saved):
+    for name, columns in (
+      ('gradients.csv', {'model', 'section', 'setting', 'cosine', 'error'}),
+      ('sets.csv', {'model', 'set', 'status', 'residual', 'rank'}),
+      ('cost.csv', {'setting', 'iterations', 'peak_bytes', 'median_seconds'}),
+      ('training.csv', {'setting', 'seed', 'step', 'loss', 'rate'}),
+    ):
+      with open(saved[0] / name, encoding='utf-8', newline='') as f:
+        rows = list(csv.DictReader(f))
+      assert rows and columns <= rows[0].keys()
+
+  def test_page_is_whole_and_fetches_nothing(self, saved):
+    text = (saved[0] / 'report.html').read_text('utf-8')
+    links = _Links()
+    links.feed(text)
+    assert not links.open and links.rows > 20
+    images = [path for path in saved[1] if path.endswith('.png')]
+    assert len(links.found) == len(images) == 4 + 1 + 1
+    assert all(link.startswith('data:image/png;') for link in links.found)
+    assert 'http' not in text
+
+  def test_text_is_escaped(self):
+    page = gradient_page.Page('a < b')
+    page.items(['<script>'])
+    assert '<script>' not in page.html() and 'a &lt; b' in page.html()
+
+
+def row_of(setting, loss, **more):
+  return {
+    'setting': setting,
+    'loss': [loss, loss],
+    'test_loss': [loss[-1], loss[-1]],
+    'steps': 20,
+    'steps_per_point': 10,
+    'rate': 0.1,
+    'at_edge': False,
+    'fallbacks': [[0.0]],
+    **more,
+  }
+
+
+class TestAnswers:
+  def test_who_trains_best(self):
+    rows = [row_of('cheap', [4.0, 2.0]), row_of('dear', [3.0, 1.0])]
+    cost = [
+      {
+        'setting': name,
+        'iterations': t,
+        'peak_bytes': peak * 2**20 * t,
+        'median_seconds': seconds if t == 1 else None,
+      }
+      for name, peak, seconds in (('cheap', 1, 1.0), ('dear', 2, 4.0))
+      for t in (1, 4)
+    ]
+    table = gradient_answers.training_table(rows, cost)
+    # In the cheap one's 20 s the dear one takes 5 steps.
+    assert [r['loss at equal time'] for r in table] == [2.0, 3.0]
+    text = ' '.join(gradient_answers.trains_best(table))
+    assert 'equal steps dear trains best: test loss 1' in text
+    assert 'equal time cheap' in text
+    assert 'cheap within 1.05 MiB; dear within 3 MiB' in text
+    assert 'cheap × 4.00' in gradient_answers.memory_growth(cost)
+
+  def test_diverged(self):
+    rows = [row_of('a', [np.nan, np.nan])]
+    table = gradient_answers.training_table(rows, [])
+    assert gradient_answers.trains_best(table) == ['Every mode diverged.']
+
+  def test_closest(self):
+    def mode(name, t, error):
+      measures = {'scaled_error': error}
+      return {'setting': name, 'iterations': t, 'theta': measures}
+
+    rows = [
+      mode('Jacobian-free', None, 0.1),
+      mode('Dense', None, 0.0),
+      mode('Jacobian-free', 10, 0.5),
+      mode('Dense', 10, 0.505),
+    ]
+    first, second = gradient_answers.closest(rows)
+    assert 'with Dense: relative error 0' in first
+    assert 'Jacobian-free = Dense' in second
+    rows = [mode('Dense', None, None)]
+    assert gradient_answers.closest(rows) == [
+      'No set has an exact gradient; there is nothing to compare.'
+    ]
