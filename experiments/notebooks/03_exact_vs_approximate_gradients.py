@@ -44,11 +44,11 @@ if any(importlib.util.find_spec(m) is None for m in ('orbax', 'sklearn')):
 sys.path.append(str(root))
 
 # %%
+# %matplotlib inline
 import json
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 
 import idspn_jax as ij
@@ -212,4 +212,3 @@ training_figures.draw_training(own, {}, 'ReLU and FSPool')
 for row in own:
   losses = ', '.join(f'{value:.3g}' for value in row['test_loss'])
   print(f'{row["optimizer"]:5} {row["setting"]:26} test losses {losses}')
-plt.close('all')
