@@ -55,6 +55,7 @@ import idspn_jax as ij
 from idspn_jax.figures import gradient_training as training_figures
 from idspn_jax.figures import gradients as figures
 from idspn_jax.runs import pretrained
+from idspn_jax.studies import gradient_answers
 from idspn_jax.studies import gradient_comparison
 from idspn_jax.studies import gradient_problem
 from idspn_jax.studies import gradient_quality
@@ -201,12 +202,15 @@ figures.draw_modes(rows, 'trained, tanh and sum pooling')
 # ## Does it matter for training?
 #
 # From the stored study: the same start, every mode at its own best learning
-# rate, three seeds.
+# rate, three seeds. Times are those of a step on the study's machine, which was
+# busy: only their ratios mean something.
 
 # %%
 curves = json.loads((stored / 'training.json').read_text('utf-8'))['rows']
 own = [row for row in curves if row['model'] == 'relu_fs']
-training_figures.draw_training(own, {}, 'ReLU and FSPool')
+costs = json.loads((stored / 'compare.json').read_text('utf-8'))['cost']
+seconds = gradient_answers.seconds_per_step(costs['relu_fs'])
+training_figures.draw_training(own, seconds, 'ReLU and FSPool')
 
 # %%
 for row in own:

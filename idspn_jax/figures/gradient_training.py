@@ -31,12 +31,13 @@ def draw_training(
 
   Args:
     rows: of one model, all settings and optimisers.
-    seconds: of a step, by setting; those without are not drawn against time.
+    seconds: of a step, by setting; those without are not drawn against time,
+      and without any there are no panels of time.
     title: over the figure.
 
   Returns:
-    The figure: a row of two panels per optimiser; lines are means over seeds,
-    bands reach from the least to the largest.
+    The figure: a row of one or two panels per optimiser; lines are means over
+    seeds, bands reach from the least to the largest.
 
   Raises:
     ValueError: if there are no rows.
@@ -45,10 +46,13 @@ def draw_training(
     raise ValueError('There are no training curves to draw.')
   optimizers = list(dict.fromkeys(row['optimizer'] for row in rows))
   labels = list(dict.fromkeys(row['setting'] for row in rows))
+  names = ('training steps', 'time, s') if seconds else ('training steps',)
   figure = matplotlib.figure.Figure(
-    figsize=(10.0, 3.6 * len(optimizers)), layout='constrained'
+    figsize=(5.0 * len(names), 3.6 * len(optimizers)), layout='constrained'
   )
-  grid = figure.subplots(len(optimizers), 2, squeeze=False, sharey='row')
+  grid = figure.subplots(
+    len(optimizers), len(names), squeeze=False, sharey='row'
+  )
   for panels, optimizer in zip(grid, optimizers, strict=True):
     for row in rows:
       if row['optimizer'] != optimizer:
@@ -58,7 +62,7 @@ def draw_training(
       style = {'color': f'C{labels.index(label)}'}
       if labels.index(label) >= 10:
         style['linestyle'] = '--'
-      for axes, unit in zip(panels, (1.0, seconds.get(label)), strict=True):
+      for axes, unit in zip(panels, (1.0, seconds.get(label)), strict=False):
         if unit is None:
           continue
         axes.plot(
@@ -76,7 +80,7 @@ def draw_training(
           linewidth=0,
           color=style['color'],
         )
-    for axes, name in zip(panels, ('training steps', 'time, s'), strict=True):
+    for axes, name in zip(panels, names, strict=True):
       axes.set_yscale('log')
       axes.grid(alpha=0.3, which='both')
       axes.set_xlabel(name)

@@ -23,6 +23,8 @@ CHOICES = {'model=M': 'model=bilstm', 'FILE': 'sets.npz'}
 SETTING = re.compile(r'--config\.[\w.]+=[^\s`]+')
 # Flags that absl and ml_collections define.
 _COMMON = {'config', 'help'}
+# Commands whose --config may be followed by overrides.
+_CONFIGURED = ('train', 'compare_gradients')
 
 
 def commands():
@@ -38,8 +40,15 @@ def commands():
   return sorted(set(found))
 
 
-def of_train():
-  return [arguments for name, arguments in commands() if name == 'train']
+def with_configs():
+  """Arguments of all commands that train or study what --config describes."""
+  found = [given for name, given in commands() if name in _CONFIGURED]
+  return [given for given in found if any('--config=' in a for a in given)]
+
+
+def of_config(arguments):
+  """Those of them that are the config and its overrides."""
+  return [a for a in arguments if a.startswith(('--config=', '--config.'))]
 
 
 def configs():
@@ -69,9 +78,9 @@ def check(config):
     model.build_autoencoder(config.model, 3, 2)
 
 
-@pytest.mark.parametrize('arguments', of_train(), ids=' '.join)
+@pytest.mark.parametrize('arguments', with_configs(), ids=' '.join)
 def test_commands(arguments):
-  check(parsed(arguments))
+  check(parsed(of_config(arguments)))
 
 
 def flags_of(name):
@@ -89,14 +98,12 @@ def flags_of(name):
   return found - {''}
 
 
-@pytest.mark.parametrize(
-  'name', sorted({name for name, _ in commands()} - {'train'})
-)
-def test_flags_of_other_commands(name):
+@pytest.mark.parametrize('name', sorted({name for name, _ in commands()}))
+def test_flags(name):
   known = flags_of(name) | _COMMON
   for other, arguments in commands():
     for argument in arguments if other == name else ():
-      if argument.startswith('--'):
+      if argument.startswith('--') and not of_config([argument]):
         flag = argument[2:].partition('=')[0]
         assert flag in known or flag.removeprefix('no') in known, argument
 

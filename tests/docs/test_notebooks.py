@@ -99,4 +99,6 @@ class TestStored:
     counts = [cell['execution_count'] for cell in code]
     assert counts == list(range(1, len(code) + 1))
     kinds = [out['output_type'] for cell in code for out in cell['outputs']]
-    assert 'error' not in kinds and 'display_data' in kinds
+    assert 'error' not in kinds
+    shown = [out.get('data', {}) for cell in code for out in cell['outputs']]
+    assert any('image/png' in data for data in shown)
