@@ -24,8 +24,8 @@ VERSION := $(shell sed -n "s/^__version__ = '\(.*\)'$$/\1/p" \
 WHEEL := dist/idspn_jax-$(VERSION)-py3-none-any.whl
 STAGING := build/staging
 # What tests may read. Not idspn_jax: they test the installed wheel.
-STAGED := $(wildcard tests experiments configs docs pyproject.toml setup.cfg \
-  README.md CHANGELOG.md CITATION.cff CONTRIBUTING.md)
+STAGED := $(wildcard tests experiments configs docs results pyproject.toml \
+  setup.cfg README.md CHANGELOG.md CITATION.cff CONTRIBUTING.md)
 
 # Prints the first working Python $(1): on the path, else one of pyenv's.
 find-python = $(shell \
