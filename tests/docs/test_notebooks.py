@@ -21,6 +21,8 @@ def cells(path):
     source = source.strip('\n')
     if '[markdown]' in title:
       source = re.sub(r'^# ?', '', source, flags=re.M)
+    # IPython's commands are comments in a script.
+    source = re.sub(r'^# %(?=\w)', '%', source, flags=re.M)
     found.append(('markdown' if '[markdown]' in title else 'code', source))
   return found
 
