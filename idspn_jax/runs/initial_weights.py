@@ -9,6 +9,7 @@ import ml_collections
 import numpy as np
 
 from idspn_jax import errors
+from idspn_jax.runs import checkpoints
 from idspn_jax.runs import loading
 from idspn_jax.runs import pretrained
 
@@ -69,10 +70,7 @@ def _replaced(tree, path, value):
 
 
 def _shapes(tree):
-  return {
-    jax.tree_util.keystr(path, simple=True, separator='/'): np.shape(leaf)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  }
+  return {n: np.shape(leaf) for n, leaf in checkpoints.by_name(tree).items()}
 
 
 def _fitted(given, wanted, config):

@@ -9,36 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import clevr as clevr_config
 from idspn_jax import errors
 from idspn_jax.runs import loading
 from idspn_jax.tasks import clevr
 from idspn_jax.tasks import image_model
 from idspn_jax.training import loop
+from tests.tasks.test_clevr_task import batch_of
+from tests.tasks.test_clevr_task import small_config
 
 KEY = jax.random.key(0)
-
-
-def small_config(tree, arguments=''):
-  """Seconds to train: 16×16 pixels, one block of four channels."""
-  separator = ',' if arguments else ''
-  config = clevr_config.get_config(f'data=tree{separator}{arguments}')
-  config.data.data_dir = str(tree)
-  config.data.image_size = 16
-  config.data.max_objects, config.data.min_objects = 4, 1
-  config.data.coordinate_unit = 1.0
-  config.batch_size = config.eval_batch_size = 3
-  config.steps, config.log_every = 2, 1
-  config.iterations_schedule, config.optimizer.schedule = '', 'constant'
-  config.ema_decay = 0.5
-  config.model.hidden_dim = config.model.latent_dim = 16
-  config.model.iterations = 2
-  config.model.image_encoder.stem = 'patch'
-  config.model.image_encoder.blocks = (1,)
-  config.model.image_encoder.width = 4
-  config.model.slots.update({'width': 4, 'slot_dim': 8, 'mlp_dim': 8})
-  config.model.slots.pooled = 2
-  return config
 
 
 @pytest.fixture(scope='module')
@@ -52,11 +31,6 @@ def trained(tmp_path_factory, tree):
   """A finished run: its directory and result."""
   workdir = str(tmp_path_factory.mktemp('run'))
   return workdir, loop.train_and_evaluate(small_config(tree), workdir)
-
-
-def batch_of(config):
-  with clevr.build(config).data(0).train(0) as batches:
-    return next(batches)
 
 
 @pytest.fixture
