@@ -181,6 +181,11 @@ class Checkpoints:
           options=ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             create=False,
+            # Else a save that fails leaves threads which wait for a directory,
+            # and with them coroutines that Python warns about.
+            async_options=ocp.AsyncOptions(
+              create_directories_asynchronously=False
+            ),
             multiprocessing_options=quiet_orbax.alone(),
           ),
           # Lets a fresh process read the shapes of what is stored.

@@ -4,6 +4,7 @@ import errno
 import os
 import pathlib
 import shutil
+import threading
 
 import jax.numpy as jnp
 import numpy as np
@@ -203,6 +204,25 @@ class TestReplacing:
           raise saved._cannot_save(e) from e
     assert value(checkpoints.read(str(workdir), 20)) == 20
     assert sorted(os.listdir(workdir)) == ['checkpoints']
+
+
+def test_a_failure_leaves_no_thread_behind(tmp_path, monkeypatch):
+  """One that waits on warns of its coroutine when it ends, much later."""
+  before = set(threading.enumerate())
+  mkdir = os.mkdir
+
+  def full(path, *args, **kwargs):
+    if 'checkpoints' in os.fspath(path):
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return mkdir(path, *args, **kwargs)
+
+  with pytest.raises(errors.UserError, match='No space left'):
+    with checkpoints.Checkpoints(str(tmp_path), 2) as saved:
+      with monkeypatch.context() as patched:
+        patched.setattr(os, 'mkdir', full)
+        saved.save(10, state(10))
+        saved.wait()
+  assert set(threading.enumerate()) <= before
 
 
 def test_the_reason_is_the_system_s():
