@@ -27,6 +27,12 @@ models are trained first.
 The results file of `experiments.sweep` says which table, setting and seeds;
 nothing is trained, and cells that have not finished are shown as missing.
 
+    python -m experiments.reproduce --table=5 --cells='4x4/10/*' \
+      --earlier=results/random_multisets/table5.json
+
+Cells of an earlier table's JSON are taken from there as they are, and neither
+trained nor looked for in --workdir.
+
 Leaves in --output: the table as Markdown and as JSON, with every run's numbers,
 configuration, device, versions and date. Tables 5 and 6 evaluate with several
 starts too (--restarts); Table 5 comes with Figures 1 to 3, Tables 2 and 4 with
@@ -62,8 +68,20 @@ _LIST = flags.DEFINE_bool('list', False, 'Only list the cells.')
 _RESULTS = flags.DEFINE_string(
   'results', None, 'sweep.json of a sweep of a table, in place of training.'
 )
+_EARLIER = flags.DEFINE_string(
+  'earlier', None, "An earlier table's JSON; its cells are not trained again."
+)
 # What --results says itself.
-_TOLD = ('table', 'setting', 'seeds', 'steps', 'override', 'workdir', 'list')
+_TOLD = (
+  'earlier',
+  'table',
+  'setting',
+  'seeds',
+  'steps',
+  'override',
+  'workdir',
+  'list',
+)
 
 
 def _read_results():
@@ -130,12 +148,16 @@ def main(argv):
     return 0
   workdir = files.local_path(_WORKDIR.value or table.workdir, '--workdir')
   output = files.local_path(_OUTPUT.value or workdir, '--output')
+  earlier = {}
+  if _EARLIER.value:
+    path = files.local_path(_EARLIER.value, '--earlier')
+    earlier = tables.read_entries(path, int(_TABLE.value))
   report = table.make_report(cells=cells, directory=output)
   reads_only = kind == 'clevr' and table_flags.CELLS.value is None
   configs = {
     cell: table_flags.config_of_cell(cell, kind)
     for cell in cells
-    if not reads_only
+    if not reads_only and cell.name not in earlier
   }
   # What does not fit is told before anything is trained.
   for cell in configs:
@@ -143,6 +165,9 @@ def main(argv):
     cells_lib.check(configs[cell], seeds, os.path.join(workdir, cell.name))
   for cell in cells:
     directory = os.path.join(workdir, cell.name)
+    if cell.name in earlier:
+      report.add_entry(earlier[cell.name])
+      continue
     if cell not in configs:
       report.add(cell, {}, directory)
       continue

@@ -272,7 +272,7 @@ class Report(tables.Report):
       seed: run_scores(os.path.join(directory, f'seed{seed}'), self._starts)
       for seed in _seeds_in(directory)
     }
-    self._append(_entry(cell, runs))
+    self.add_entry(_entry(cell, runs))
 
   def text(self) -> str:
     """The table so far, with a caption."""

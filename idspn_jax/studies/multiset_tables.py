@@ -272,7 +272,7 @@ class Report(tables.Report):
       if self._starts:
         workdir = cells_lib.seed_directory(directory, seed)
         losses[seed] |= restart_losses(workdir, self._starts)
-    self._append(_entry(cell, results, losses))
+    self.add_entry(_entry(cell, results, losses))
 
   def text(self) -> str:
     """The table so far, with a caption."""

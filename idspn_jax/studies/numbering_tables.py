@@ -199,7 +199,7 @@ class Report(tables.Report):
         if cell.part == _SHOWN_CLASSES:
           self._runs[cell.row] = cell, workdir  # The most samples come last.
         break
-    self._append(_entry(cell, results, measured))
+    self.add_entry(_entry(cell, results, measured))
 
   def text(self) -> str:
     """The table so far, with a caption."""

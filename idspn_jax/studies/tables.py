@@ -138,6 +138,38 @@ def run_entry(seed: int, result: dict[str, Any]) -> dict[str, Any]:
   return entry
 
 
+def read_entries(path: str, table: int) -> dict[str, dict[str, Any]]:
+  """Reads the cells of a table that `Report` has saved as JSON.
+
+  Args:
+    path: the file.
+    table: the number it must be of.
+
+  Returns:
+    What the file says of every cell, by the cell's name.
+
+  Raises:
+    UserError: if there is no such file, or it is not of this table.
+  """
+  content = files.read_json(path)
+  try:
+    found, entries = content['table'], content['cells']
+    entries = {str(one['cell']): one for one in entries}
+    complete = all({'here', 'runs', 'config'} <= {*e} for e in entries.values())
+  except (KeyError, TypeError):
+    found, complete = None, False
+  if not complete:
+    raise errors.UserError(
+      f'{path} is not a table that experiments.reproduce has saved: give its '
+      'tableN.json.'
+    )
+  if found != table:
+    raise errors.UserError(
+      f'{path} is Table {found}, not {table}: set --table={found}.'
+    )
+  return entries
+
+
 class Report(abc.ABC):
   """A table that grows cell by cell, saved after each."""
 
@@ -160,7 +192,8 @@ class Report(abc.ABC):
     stem = os.path.join(directory, f'table{table}')
     self.files = [f'{stem}.md', f'{stem}.json']
 
-  def _append(self, entry: dict[str, Any]) -> None:
+  def add_entry(self, entry: dict[str, Any]) -> None:
+    """Adds a cell as a table's JSON has it (`read_entries`), and saves."""
     self._entries.append(entry)
     files.write_atomically(self.files[0], self.text() + '\n')
     content = {'table': self._table, 'cells': self._entries}

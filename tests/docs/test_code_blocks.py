@@ -33,7 +33,28 @@ def in_own_directory(tmp_path, monkeypatch, allow_rank_promotion):
   monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize('page', WITH_CODE)
+# Pages whose blocks take more than ten seconds together, mostly of compiling.
+SLOW = {
+  f'docs/{name}.md'
+  for name in (
+    'constraints',
+    'gradients',
+    'inner_problem',
+    'own_encoder',
+    'rendering',
+    'variable_sizes',
+    'without_flax',
+  )
+}
+
+
+@pytest.mark.parametrize(
+  'page',
+  [
+    pytest.param(page, marks=pytest.mark.deep) if page in SLOW else page
+    for page in WITH_CODE
+  ],
+)
 def test_python_blocks_run(page):
   run(page, with_deep=False)
 
@@ -42,6 +63,10 @@ def test_python_blocks_run(page):
 @pytest.mark.parametrize('page', WITH_DEEP)
 def test_python_blocks_run_with_slow_ones(page):
   run(page, with_deep=True)
+
+
+def test_slow_pages_exist():
+  assert SLOW <= {*WITH_CODE}
 
 
 def test_the_example_of_a_task_is_short():

@@ -49,6 +49,7 @@ def test_train_step(run, sizes, tmp_path):
   assert 'times faster' in done.stdout and str(path) in done.stdout
 
 
+@pytest.mark.deep
 def test_train_step_of_numbering(run, tmp_path):
   path = tmp_path / 'bench.json'
   done = run(

@@ -164,10 +164,32 @@ class TestMultisets:
       found = here[str(row['restarts'])]['values'][1]
       assert found == pytest.approx(row['loss'], rel=1e-6)
 
+  def test_cells_of_an_earlier_table_need_no_runs(self, multisets, run):
+    directory, _ = multisets
+    earlier = directory / 'table' / 'table5.json'
+    arguments = (
+      f'--earlier={earlier}',
+      '--cells=2x2/10/idspn*',
+      f'--workdir={directory}/nothing',
+      f'--output={directory}/again',
+    )
+    done = run('reproduce', '--table=5', *arguments)
+    assert done.returncode == 0, done.stderr
+    assert not (directory / 'nothing').exists()
+    before, after = (
+      json.loads((directory / name / 'table5.json').read_text())['cells']
+      for name in ('table', 'again')
+    )
+    assert before == after
+    done = run('reproduce', '--table=6', *arguments[:1])
+    assert done.returncode == 2 and 'set --table=5' in done.stderr
+
 
 @pytest.mark.parametrize(
   'arguments, culprits',
   [
+    (['--earlier=README.md'], ['Cannot read README.md']),
+    (['--earlier=x', '--results=y'], ['--earlier does not go with --results']),
     (['--table=9'], ['--table=9', '2|3|4|5|6|7']),
     (['--cells='], ['--cells is empty']),
     (['--cells=mlp'], ["'mlp'", '4/idspn/640']),

@@ -11,7 +11,12 @@ DEVICES = 4
 
 
 @pytest.mark.parametrize(
-  'placement', ('shard_map', 'explicit', 'explicit_in_context')
+  'placement',
+  (
+    'shard_map',
+    pytest.param('explicit', marks=pytest.mark.deep),
+    pytest.param('explicit_in_context', marks=pytest.mark.deep),
+  ),
 )
 def test_results_and_derivatives_do_not_depend_on_the_devices(placement):
   printed = on_devices.run(

@@ -96,6 +96,7 @@ class TestScenes:
 
 
 class TestTogether:
+  @pytest.mark.deep
   def test_pictures_are_those_of_one_after_another(self, scenes, rendered):
     found = image.render(scenes, constants.Look(), 128, 128, batch_size=3)
     apart = np.abs(np.asarray(image.as_bytes(found)).astype(int) - rendered)

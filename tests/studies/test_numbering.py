@@ -77,6 +77,7 @@ def test_equivariances_are_those_of_table_2(name):
     assert law['error'] < 1e-12 if law['holds'] else law['error'] > 1e-2
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize('name', numbering_models.DECODERS)
 def test_equivariances_in_the_papers_set_size(name):
   """In float32, rounding would tell equal elements of such sets apart."""
