@@ -10,8 +10,9 @@ VENV ?= .venv
 EXTRAS ?= docs,lap,notebooks,test
 # More requirements for pip, to narrow the versions in setup.cfg.
 PINS ?=
-# One worker per core; options such as '-k fspool -n 0' replace this.
-PYTEST_ARGS ?= -n auto
+# One worker per core, each file on one of them, so that what a file's tests share
+# is made once; options such as '-k fspool -n 0' replace this.
+PYTEST_ARGS ?= -n auto --dist loadfile
 DEMO_ARGS ?=
 NOTEBOOKS ?=
 COMPARE_ARGS ?=

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tests.experiments import forking
+
 ROOT = pathlib.Path(__file__).parents[2]
 # Small enough that a run takes seconds, most of them to start.
 TINY = (
@@ -24,14 +26,6 @@ TINY_MULTISETS = (
 )
 
 
-def _command(name, arguments):
-  return [sys.executable, '-m', f'experiments.{name}', *map(str, arguments)]
-
-
-def _environment():
-  return {**os.environ, 'MPLBACKEND': 'Agg', 'PYTHONUNBUFFERED': '1'}
-
-
 @pytest.fixture(scope='session')
 def tiny():
   """Arguments of a tiny training on random multisets."""
@@ -41,18 +35,8 @@ def tiny():
 @pytest.fixture(scope='session')
 def run():
   """Runs `python -m experiments.NAME` in the root and waits for it."""
-
-  def call(name, *arguments):
-    return subprocess.run(
-      _command(name, arguments),
-      cwd=ROOT,
-      env=_environment(),
-      capture_output=True,
-      text=True,
-      timeout=300,
-    )
-
-  return call
+  with forking.Commands() as commands:
+    yield commands.run
 
 
 @pytest.fixture(scope='session')
@@ -61,9 +45,9 @@ def start():
 
   def call(name, *arguments):
     return subprocess.Popen(
-      _command(name, arguments),
+      [sys.executable, '-m', f'experiments.{name}', *map(str, arguments)],
       cwd=ROOT,
-      env=_environment(),
+      env={**os.environ, 'MPLBACKEND': 'Agg', 'PYTHONUNBUFFERED': '1'},
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,

@@ -1,10 +1,6 @@
 """The commands of runs on CLEVR pictures, right and wrong."""
 
-import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 from PIL import Image
@@ -13,8 +9,7 @@ import pytest
 from idspn_jax.training import loop
 from tests.tasks.test_clevr_task import small_config
 
-HERE = pathlib.Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 OLD = ROOT / 'tests' / 'runs' / 'old'
 MULTISETS = f'--workdir={OLD / "multisets"}'
 RUN = 'runs/slot_mlp/seed0'
@@ -66,32 +61,21 @@ def folder(tmp_path_factory, write_clevr_tree):
 
 
 @pytest.fixture(scope='module')
-def answers(folder):
-  """Status, output and errors of the wrong command lines."""
-  commands = []
+def answers(folder, run):
+  """What the wrong command lines leave."""
+  found = {}
   for line in WRONG:
-    line = line.replace('RUN', f'--workdir={folder / RUN}')
-    name, *arguments = line.replace('TMP', str(folder)).split()
-    commands.append([name, arguments])
-  done = subprocess.run(
-    [sys.executable, HERE / 'many_commands.py'],
-    input=json.dumps(commands),
-    cwd=ROOT,
-    env={**os.environ, 'PYTHONPATH': str(ROOT)},
-    capture_output=True,
-    text=True,
-    timeout=600,
-  )
-  assert done.returncode == 0, done.stderr
-  return dict(zip(WRONG, json.loads(done.stdout), strict=True))
+    words = line.replace('RUN', f'--workdir={folder / RUN}')
+    found[line] = run(*words.replace('TMP', str(folder)).split())
+  return found
 
 
 @pytest.mark.parametrize('line', WRONG)
 def test_is_answered_in_one_line(line, answers, folder):
-  status, output, errors = answers[line]
-  assert status == 2, errors[-2000:]
-  assert output == ''
-  (answer,) = errors.splitlines()
+  done = answers[line]
+  assert done.returncode == 2, done.stderr[-2000:]
+  assert done.stdout == ''
+  (answer,) = done.stderr.splitlines()
   assert ': error: ' in answer
   for part in WRONG[line]:
     assert part in answer

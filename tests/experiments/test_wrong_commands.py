@@ -3,16 +3,11 @@
 They run in one process that forks, because starting takes seconds.
 """
 
-import json
-import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
 
-HERE = pathlib.Path(__file__).parent
-ROOT = HERE.parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 OLD = ROOT / 'tests' / 'runs' / 'old'
 MULTISETS = '--config=configs/random_multisets.py'
 NUMBERING = '--config=configs/class_numbering.py'
@@ -151,40 +146,30 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def answers(folder):
-  """Status, output and errors of every command line."""
-  lines, commands = [], []
+def answers(folder, run):
+  """What every command line leaves."""
+  commands = {}
   for i, override in enumerate(OVERRIDES):
-    lines.append(override)
     workdir = f'--workdir={folder / str(i)}'
-    commands.append(['train', [MULTISETS, workdir, override]])
+    commands[override] = ['train', MULTISETS, workdir, override]
   for i, line in enumerate(COMMANDS):
-    lines.append(line)
+    words = line
     for name in ('OUT', 'DIR', 'BROKEN', 'LIST'):
-      line = line.replace(f'={name}', f'={folder / name}')
-    name, *arguments = line.split()
-    if name == 'train':
-      arguments.append(f'--workdir={folder / f"c{i}"}')
-    commands.append([name, arguments])
-  done = subprocess.run(
-    [sys.executable, HERE / 'many_commands.py'],
-    input=json.dumps(commands),
-    cwd=ROOT,
-    env={**os.environ, 'HOME': str(folder), 'PYTHONPATH': str(ROOT)},
-    capture_output=True,
-    text=True,
-    timeout=600,
-  )
-  assert done.returncode == 0, done.stderr
-  return dict(zip(lines, json.loads(done.stdout), strict=True))
+      words = words.replace(f'={name}', f'={folder / name}')
+    commands[line] = words.split()
+    if commands[line][0] == 'train':
+      commands[line].append(f'--workdir={folder / f"c{i}"}')
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('HOME', str(folder))
+    return {line: run(*command) for line, command in commands.items()}
 
 
 @pytest.mark.parametrize('line', [*OVERRIDES, *COMMANDS])
 def test_is_answered_in_one_line(line, answers):
-  status, output, errors = answers[line]
-  assert status == 2, errors[-2000:]
-  assert output == ''
-  (answer,) = errors.splitlines()
+  done = answers[line]
+  assert done.returncode == 2, done.stderr[-2000:]
+  assert done.stdout == ''
+  (answer,) = done.stderr.splitlines()
   assert ': error: ' in answer
   for part in {**OVERRIDES, **COMMANDS}[line]:
     assert part in answer

@@ -33,7 +33,7 @@ def errors():
 @pytest.mark.parametrize('mesh', ('auto axes', 'explicit axes', 'shard_map'))
 def test_results_and_gradients_are_those_of_one_device(errors, mesh):
   assert len(errors[mesh]) >= 18
-  assert {k: v for k, v in errors[mesh].items() if not v < 1e-6} == {}
+  assert {k: v for k, v in errors[mesh].items() if not v < 2e-6} == {}
 
 
 def test_sharded_costs_are_matched_without_compiling_the_caller(errors):

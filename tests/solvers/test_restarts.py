@@ -100,7 +100,7 @@ def test_the_winner_has_the_least_energy(name):
   # Start k does not depend on the number of starts, nor on how they run.
   side = run(Restarts(2, scale=0.5, parallel=True, keep_all=True), **options)
   np.testing.assert_allclose(
-    side.start_sets, found.start_sets[:2], rtol=1e-5, atol=1e-6
+    side.start_sets, found.start_sets[:2], rtol=1e-5, atol=1e-5
   )
   np.testing.assert_array_equal(
     side.winner, np.argmin(found.start_energies[:2], axis=0)
