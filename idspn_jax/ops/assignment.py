@@ -4,6 +4,7 @@ import functools
 from typing import NamedTuple
 
 import jax
+from jax import custom_batching
 import jax.numpy as jnp
 
 from idspn_jax.ops import group_ids
@@ -80,7 +81,9 @@ def _match_on_device(cost, rows, columns):
 
 def _match_on_host(cost, rows, columns, *, use_lapx=False):
   columns = host_matching.call_host(cost, rows, columns, use_lapx=use_lapx)
-  # The type of a callback's result says that it varies over no mesh axis.
+  # The type of a callback's result says that it is on no mesh, and varies over
+  # none of its axes. The first changes with an operation on the costs.
+  columns = columns + jnp.sum(0 * cost, -1).astype(jnp.int32)
   return varying.vary_like(columns, cost)
 
 
@@ -99,11 +102,33 @@ def _auto(cost, rows, columns):
   )
 
 
+def _on_shards(solve):
+  """Makes `solve` run on each device's part of the batch.
+
+  The axis of a `jax.vmap` becomes one of the batch: a host callback has no
+  other rule for it, and on meshes with explicit axes it may be split.
+  """
+
+  @custom_batching.custom_vmap
+  def call(cost, rows, columns):
+    return shards.map_shards(solve, cost, rows, columns, core_rank=2)
+
+  @call.def_vmap
+  def _(axis_size, is_batched, *arguments):
+    def batch(array, batched):
+      shape = (axis_size, *array.shape)
+      return array if batched else jnp.broadcast_to(array, shape)
+
+    return call(*jax.tree.map(batch, arguments, tuple(is_batched))), True
+
+  return call
+
+
 _SOLVERS = {
-  'auto': _auto,
-  'scipy': _match_on_host,
-  'lapx': functools.partial(_match_on_host, use_lapx=True),
-  'optax': _match_on_device,
+  'auto': _on_shards(_auto),
+  'scipy': _on_shards(_match_on_host),
+  'lapx': _on_shards(functools.partial(_match_on_host, use_lapx=True)),
+  'optax': _on_shards(_match_on_device),
 }
 
 
@@ -120,9 +145,7 @@ def _match(cost, rows, columns, *, method):
   valid = jnp.all(finite, axis=(-2, -1))
   cost = jnp.where(valid[..., None, None], cost, 0)
   rows, columns = varying.vary_like((rows, columns), cost)
-  assigned = shards.map_shards(
-    _SOLVERS[method], cost, rows, columns, core_rank=2
-  )
+  assigned = _SOLVERS[method](cost, rows, columns)
   return Matching(jnp.where(valid[..., None], assigned, -1), valid)
 
 

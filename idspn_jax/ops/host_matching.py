@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import jax
-from jax import custom_batching
 import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
@@ -137,40 +136,20 @@ def call_host(
   cost: jax.Array, rows: Side, columns: Side, *, use_lapx: bool = False
 ) -> jax.Array:
   """`match_on_host` as a callback from traced code."""
-  return (_call_with_lapx if use_lapx else _call_with_scipy)(
-    cost, rows, columns
-  )
+  arrays, structure = jax.tree.flatten((cost, rows, columns))
+  shapes = [array.shape for array in arrays]
 
+  def on_host(pieces):
+    whole = [
+      np.concatenate(p).reshape(shape)
+      for p, shape in zip(pieces, shapes, strict=True)
+    ]
+    return match_on_host(
+      *jax.tree.unflatten(structure, whole), use_lapx=use_lapx
+    )
 
-def _callback(use_lapx):
-  """Makes `call_host`; `jax.vmap` adds its axis to those of the batch."""
-
-  @custom_batching.custom_vmap
-  def call(cost, rows, columns):
-    arrays, structure = jax.tree.flatten((cost, rows, columns))
-    shapes = [array.shape for array in arrays]
-
-    def on_host(pieces):
-      whole = [
-        np.concatenate(p).reshape(shape)
-        for p, shape in zip(pieces, shapes, strict=True)
-      ]
-      return match_on_host(
-        *jax.tree.unflatten(structure, whole), use_lapx=use_lapx
-      )
-
-    result = jax.ShapeDtypeStruct(cost.shape[:-1], jnp.int32)
-    return jax.pure_callback(on_host, result, list(map(_pieces, arrays)))
-
-  @call.def_vmap
-  def _(axis_size, is_batched, *sides):
-    def batch(array, batched):
-      shape = (axis_size, *array.shape)
-      return array if batched else jnp.broadcast_to(array, shape)
-
-    return call(*jax.tree.map(batch, sides, tuple(is_batched))), True
-
-  return call
+  result = jax.ShapeDtypeStruct(cost.shape[:-1], jnp.int32)
+  return jax.pure_callback(on_host, result, list(map(_pieces, arrays)))
 
 
 def _pieces(array):
@@ -183,6 +162,3 @@ def _pieces(array):
   flat = array.reshape(-1)
   step = max(1, _COPIED_AT_ONCE // array.dtype.itemsize)
   return [flat[i : i + step] for i in range(0, max(1, flat.size), step)]
-
-
-_call_with_scipy, _call_with_lapx = _callback(False), _callback(True)

@@ -76,6 +76,17 @@ def _hungarian(method):
   )
 
 
+def _hungarian_of_each(method):
+  """As above, through `jax.vmap` over the axis that is split."""
+
+  def run(split, shared):
+    return jax.vmap(
+      lambda a, b: set_losses.hungarian_loss(a, b, method=method)
+    )(_scaled(split, shared), split['b'])
+
+  return run
+
+
 # Of what is split and what is shared; the results have one row per set.
 OPERATIONS = {
   'fspool': lambda s, p: fspool.fspool(s['a'], p['w']),
@@ -105,7 +116,12 @@ OPERATIONS = {
   'masked hungarian': lambda s, p: set_losses.hungarian_loss(
     _scaled(s, p), s['b'][:, :4], prediction_mask=s['mask']
   ),
-} | {f'hungarian by {method}': _hungarian(method) for method in METHODS}
+}
+for _method in METHODS:
+  OPERATIONS |= {
+    f'hungarian by {_method}': _hungarian(_method),
+    f'vmap of hungarian by {_method}': _hungarian_of_each(_method),
+  }
 
 
 def with_gradient(operation):
