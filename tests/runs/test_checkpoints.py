@@ -222,7 +222,9 @@ def test_a_failure_leaves_no_thread_behind(tmp_path, monkeypatch):
         patched.setattr(os, 'mkdir', full)
         saved.save(10, state(10))
         saved.wait()
-  assert set(threading.enumerate()) <= before
+  for thread in set(threading.enumerate()) - before:
+    thread.join(10)
+    assert not thread.is_alive(), thread
 
 
 def test_the_reason_is_the_system_s():
