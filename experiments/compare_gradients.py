@@ -140,9 +140,9 @@ def _stored(directory):
   from idspn_jax.studies import gradient_curves
 
   directory = files.local_path(directory, '--curves')
-  path = os.path.join(directory, gradient_curves.FILE)
-  content = files.read_mapping(path, ['configs', 'rows'], 'give another one')
+  content = gradient_curves.read(directory)
   if content is None:
+    path = os.path.join(directory, gradient_curves.FILE)
     raise errors.UserError(f'--curves: there is no {path}.')
   models, configs = {}, {}
   for name, config in content['configs'].items():

@@ -8,6 +8,7 @@ from typing import Any
 import ml_collections
 
 from idspn_jax import errors
+from idspn_jax.runs import config as config_lib
 from idspn_jax.runs import files
 from idspn_jax.runs import loading
 from idspn_jax.runs import pretrained
@@ -22,6 +23,33 @@ FILE = 'training.json'
 def trained_path(directory: str, model: str) -> str:
   """Where the trained variables of a model are kept."""
   return os.path.join(directory, f'trained_{model}.npz')
+
+
+def read(directory: str) -> dict[str, Any] | None:
+  """Reads the file of an earlier call of `train`.
+
+  Args:
+    directory: where it is.
+
+  Returns:
+    Its content, the configs completed by settings that came after it; None if
+    there is no file.
+
+  Raises:
+    UserError: if the file is damaged.
+  """
+  path = os.path.join(directory, FILE)
+  content = files.read_mapping(path, ['configs', 'rows'], 'remove it')
+  if content is None:
+    return None
+  try:
+    configs = {
+      name: files.plain(config_lib.complete(config))
+      for name, config in content['configs'].items()
+    }
+  except (AttributeError, KeyError, TypeError) as e:
+    raise errors.UserError(f'{path} holds no configs; remove it.') from e
+  return {**content, 'configs': configs}
 
 
 def train(
@@ -61,7 +89,7 @@ def train(
   path = os.path.join(directory, FILE)
   configs = {name: json.loads(c.to_json()) for name, c in models.items()}
   start = {'configs': configs, 'rows': []}
-  content = files.read_mapping(path, ['configs', 'rows'], 'remove it') or start
+  content = read(directory) or start
   if content['configs'] != files.plain(configs):
     raise errors.UserError(
       f'{path} holds curves of other models or settings; choose another --out.'

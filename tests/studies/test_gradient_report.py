@@ -1,7 +1,10 @@
 """The study of gradients as a whole, on models of some steps."""
 
+import copy
 import csv
 import html.parser
+import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +62,41 @@ def curves(configs, tmp_path_factory):
     gradient_curves.train({'other': configs['tanh_sum']}, directory, **settings)
   patch.undo()
   return directory, content
+
+
+def test_curves_from_before_a_setting_are_continued(curves, configs, tmp_path):
+  directory, content = curves
+  older = copy.deepcopy(content)
+  del older['configs']['tanh_sum']['on_nonfinite']
+  (tmp_path / gradient_curves.FILE).write_text(json.dumps(older))
+  assert gradient_curves.read(str(tmp_path))['configs'] == content['configs']
+  rows = []
+  gradient_curves.train(
+    configs,
+    str(tmp_path),
+    seeds=2,
+    tune_steps=4,
+    steps=6,
+    settings=SETTINGS,
+    optimizers=('adam',),
+    progress=rows.append,
+  )
+  assert rows == []
+
+
+def test_the_stored_study_has_all_of_today_s_settings():
+  root = pathlib.Path(__file__).parents[2]
+  content = gradient_curves.read(str(root / 'results' / 'gradients'))
+  for config in content['configs'].values():
+    assert {*ij.default_config()} <= {*config}
+
+
+@pytest.mark.parametrize('configs', [[], {'a': 3}, {'a': {}}])
+def test_a_file_without_configs_is_refused(configs, tmp_path):
+  path = tmp_path / gradient_curves.FILE
+  path.write_text(json.dumps({'configs': configs, 'rows': []}))
+  with pytest.raises(errors.UserError, match='holds no configs'):
+    gradient_curves.read(str(tmp_path))
 
 
 class TestTraining:
