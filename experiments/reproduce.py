@@ -30,8 +30,8 @@ nothing is trained, and cells that have not finished are shown as missing.
     python -m experiments.reproduce --table=5 --cells='4x4/10/*' \
       --earlier=results/random_multisets/table5.json
 
-Cells of an earlier table's JSON are taken from there as they are, and neither
-trained nor looked for in --workdir.
+Cells that an earlier table's JSON has are taken from there as they are, and
+neither trained nor looked for in --workdir. Their settings must be the same.
 
 Leaves in --output: the table as Markdown and as JSON, with every run's numbers,
 configuration, device, versions and date. Tables 5 and 6 evaluate with several
@@ -148,7 +148,7 @@ def main(argv):
     return 0
   workdir = files.local_path(_WORKDIR.value or table.workdir, '--workdir')
   output = files.local_path(_OUTPUT.value or workdir, '--output')
-  earlier = {}
+  earlier, path = {}, None
   if _EARLIER.value:
     path = files.local_path(_EARLIER.value, '--earlier')
     earlier = tables.read_entries(path, int(_TABLE.value))
@@ -157,10 +157,13 @@ def main(argv):
   configs = {
     cell: table_flags.config_of_cell(cell, kind)
     for cell in cells
-    if not reads_only and cell.name not in earlier
+    if not reads_only
   }
   # What does not fit is told before anything is trained.
   for cell in configs:
+    if cell.name in earlier:
+      cells_lib.check_recorded(configs[cell], earlier[cell.name], path)
+      continue
     registry.build(configs[cell](seeds[0]))
     cells_lib.check(configs[cell], seeds, os.path.join(workdir, cell.name))
   for cell in cells:

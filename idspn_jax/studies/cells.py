@@ -1,6 +1,7 @@
 """Cells of a table of results: one experiment under several seeds."""
 
 from collections.abc import Callable, Sequence
+import json
 import math
 import os
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from idspn_jax import errors
 from idspn_jax.runs import config as config_lib
 from idspn_jax.runs import directory as directory_lib
 from idspn_jax.training import loop
@@ -66,6 +68,34 @@ def check(
     workdir = seed_directory(directory, seed)
     directory_lib.check(config, workdir)
     _finished(config, workdir)
+
+
+def check_recorded(
+  config_of: Callable[[int], ml_collections.ConfigDict],
+  entry: dict[str, Any],
+  path: str,
+) -> None:
+  """Refuses a recorded cell that was trained with other settings.
+
+  Args:
+    config_of: the configuration for a seed.
+    entry: of `tables.read_entries`.
+    path: the table's file, for the message.
+
+  Raises:
+    UserError: naming the settings that differ.
+  """
+  stored = entry['config']
+  config = config_lib.inherit(config_of(stored['seed']), stored)
+  old, new = config_lib.complete(stored), json.loads(config.to_json())
+  changed = config_lib.differences(old, new)
+  if old['steps'] != new['steps'] and not changed:
+    changed = [f'steps: {old["steps"]} -> {new["steps"]}']
+  if changed:
+    raise errors.UserError(
+      f'{path} has {entry["cell"]} with other settings '
+      f'({"; ".join(changed)}); ask for the same ones, or leave the cell out.'
+    )
 
 
 def train(

@@ -146,7 +146,7 @@ def read_entries(path: str, table: int) -> dict[str, dict[str, Any]]:
     table: the number it must be of.
 
   Returns:
-    What the file says of every cell, by the cell's name.
+    What the file says of every cell that has been run, by the cell's name.
 
   Raises:
     UserError: if there is no such file, or it is not of this table.
@@ -167,7 +167,8 @@ def read_entries(path: str, table: int) -> dict[str, dict[str, Any]]:
     raise errors.UserError(
       f'{path} is Table {found}, not {table}: set --table={found}.'
     )
-  return entries
+  # A table of CLEVR has its missing cells too.
+  return {name: entry for name, entry in entries.items() if entry['runs']}
 
 
 class Report(abc.ABC):

@@ -1,7 +1,5 @@
 """Runs the binaries as a user does."""
 
-import os
-import pathlib
 import subprocess
 import sys
 
@@ -9,7 +7,6 @@ import pytest
 
 from tests.experiments import forking
 
-ROOT = pathlib.Path(__file__).parents[2]
 # Small enough that a run takes seconds, most of them to start.
 TINY = (
   '--config.model.hidden_dim=8',
@@ -46,8 +43,8 @@ def start():
   def call(name, *arguments):
     return subprocess.Popen(
       [sys.executable, '-m', f'experiments.{name}', *map(str, arguments)],
-      cwd=ROOT,
-      env={**os.environ, 'MPLBACKEND': 'Agg', 'PYTHONUNBUFFERED': '1'},
+      cwd=forking.ROOT,
+      env=forking.environment(),
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,

@@ -26,9 +26,9 @@ class Commands:
 
   def __init__(self):
     self._server = subprocess.Popen(
-      [sys.executable, __file__],
+      [sys.executable, '-m', 'tests.experiments.forking'],
       cwd=ROOT,
-      env={**_environment(), 'PYTHONPATH': str(ROOT)},
+      env=environment(),
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       text=True,
@@ -49,23 +49,25 @@ class Commands:
       name: of the binary.
       arguments: made to text.
     """
-    command = [name, [*map(str, arguments)], _environment()]
+    command = [name, [*map(str, arguments)], environment()]
     print(json.dumps(command), file=self._server.stdin, flush=True)
     answer = self._server.stdout.readline()
     assert answer, f'The process that runs {name} has ended.'
     return subprocess.CompletedProcess(command, *json.loads(answer))
 
 
-def _environment():
+def environment() -> dict[str, str]:
+  """Of a command that a test runs."""
   return {**os.environ, 'MPLBACKEND': 'Agg', 'PYTHONUNBUFFERED': '1'}
 
 
-def _become(name, arguments, environment, output, errors):
+def _become(name, arguments, variables, output, errors):
   """Runs the binary in this process, and ends it."""
   status = 70
   try:
     signal.alarm(SECONDS)
-    os.environ.update(environment)
+    os.environ.clear()
+    os.environ.update(variables)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output.fileno(), 1)
     os.dup2(errors.fileno(), 2)
@@ -76,7 +78,8 @@ def _become(name, arguments, environment, output, errors):
       )
       status = 0
     except SystemExit as e:
-      status = e.code or 0
+      # Python prints another code than a number and ends with 1.
+      status = e.code if isinstance(e.code, int) else int(e.code is not None)
     except BaseException:
       traceback.print_exc()
     atexit._run_exitfuncs()

@@ -92,6 +92,14 @@ def test_only_what_is_missing_is_trained(reproduced):
     assert [result['config']['seed'] for result in alone] == [0, 1]
 
 
+TINY_MULTISETS = (
+  '--steps=4',
+  '--override=data.num_train=32',
+  '--override=data.num_test=16',
+  *(text for text in TINY if 'data.' not in text and 'iter' not in text),
+)
+
+
 @pytest.fixture(scope='module')
 def multisets(run, tmp_path_factory):
   directory = tmp_path_factory.mktemp('multisets')
@@ -99,12 +107,9 @@ def multisets(run, tmp_path_factory):
     '--table=5',
     '--cells=2x2/10/idspn*',
     '--restarts=1,4',
-    '--steps=4',
     f'--workdir={directory}/runs',
     f'--output={directory}/table',
-    '--override=data.num_train=32',
-    '--override=data.num_test=16',
-    *(text for text in TINY if 'data.' not in text and 'iter' not in text),
+    *TINY_MULTISETS,
   )
   outputs = []
   for seeds in ('1', '2'):
@@ -173,7 +178,7 @@ class TestMultisets:
       f'--workdir={directory}/nothing',
       f'--output={directory}/again',
     )
-    done = run('reproduce', '--table=5', *arguments)
+    done = run('reproduce', '--table=5', *arguments, *TINY_MULTISETS)
     assert done.returncode == 0, done.stderr
     assert not (directory / 'nothing').exists()
     before, after = (
@@ -183,6 +188,13 @@ class TestMultisets:
     assert before == after
     done = run('reproduce', '--table=6', *arguments[:1])
     assert done.returncode == 2 and 'set --table=5' in done.stderr
+    for steps, culprit in (
+      ((), 'batch_size: 8 -> 128'),
+      (('--steps=5',), 'steps: 4 -> 5'),
+    ):
+      other = (*TINY_MULTISETS[1:], *steps) if steps else ()
+      done = run('reproduce', '--table=5', *arguments, *other)
+      assert done.returncode == 2 and culprit in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from idspn_jax.studies import clevr_paper
 from idspn_jax.studies import clevr_tables
 from idspn_jax.studies import evaluations
 from idspn_jax.studies import scene_tables
+from idspn_jax.studies import tables
 
 NAMES = ('inf', '1', '0.5', '0.25', '0.125', '0.0625')
 
@@ -195,6 +196,14 @@ class TestReport:
     assert here['1']['per_image_ap']['1']['values'] == [37.5]
     assert entries['idspn']['paper']['0.0625'] == {'mean': 32.3, 'std': 3.9}
     assert [run['seed'] for run in entries['idspn']['runs']] == [0, 3]
+
+  def test_missing_cells_are_not_taken_from_an_earlier_table(
+    self, report, read_json, tmp_path
+  ):
+    path = tmp_path / 'out' / 'table3.json'
+    names = {e['cell'] for e in read_json(path)['cells']}
+    found = tables.read_entries(str(path), 3)
+    assert {*found} < names and all(e['runs'] for e in found.values())
 
   def test_a_part(self, tmp_path):
     cells = [cell_of('idspn_sum', 7, 'paper')]
