@@ -6,7 +6,8 @@
 Arguments after the colon, all optional:
   setting   paper (default), or reduced for two CPU cores: sets of 16, narrow
             models, 3,000 (DSPN) to 10,000 (iDSPN) steps; DSPN with larger
-            inner steps, both with a cooldown; minutes a model
+            inner steps, both with a cooldown, iDSPN with a warm-up; minutes
+            a model
   model     idspn (default), dspn, deep_sets, transformer, transformer_pe,
             transformer_random_pe, bilstm
   samples   training sets: 640 (default), 6400 or 64000 in the paper; 0 makes
@@ -54,6 +55,8 @@ _REDUCED = {
 }
 # The share of the steps over which the learning rate falls to zero.
 _COOLDOWN = {'idspn': 0.8, 'dspn': 0.1}
+# Steps over which the learning rate rises from zero in the reduced setting.
+_WARMUP = {'idspn': 500}
 _DEFAULTS = {
   'setting': 'paper',
   'model': 'idspn',
@@ -124,7 +127,9 @@ def _reduce(config):
   DSPN of the paper's inner rate 1 hardly moves its set until the weights have
   grown, which its few steps here do not leave time for. At a high learning rate
   DSPN's last steps are noisy and iDSPN may lose what it has learned, so it
-  falls: at the end of the one, early in the other.
+  falls: at the end of the one, early in the other. Without a warm-up, the first
+  steps may scale up iDSPN's encoder until its inner steps oscillate, from which
+  some seeds do not recover.
   """
   width, steps = _REDUCED.get(config.model_name, (32, 4_000))
   config.model.hidden_dim = config.model.latent_dim = width
@@ -133,5 +138,6 @@ def _reduce(config):
   if config.model_name == 'dspn':
     config.model.learning_rate = 3.0
   config.cooldown = _COOLDOWN.get(config.model_name, 0.0)
+  config.optimizer.warmup_steps = _WARMUP.get(config.model_name, 0)
   config.data.num_validation = 2_560
   config.data.num_test = 6_400
