@@ -81,9 +81,10 @@ def default_optimizer() -> ml_collections.ConfigDict:
   )
 
 
-# What stored configurations lack that were written before a setting existed,
-# where that is not today's default.
-_BEFORE = {'random_streams': 1, 'ema_warmup': False}
+# Settings that came after the first runs or were replaced in a task's config
+# files: the value of older runs, and today's.
+_BEFORE = {'random_streams': (1, 2), 'ema_warmup': (False, True)}
+_REPLACED = {'class_numbering': {'optimizer.warmup_steps': (0, 500)}}
 
 
 def check_stored(stored: Mapping[str, Any]) -> None:
@@ -152,7 +153,8 @@ def complete(stored: Mapping[str, Any]) -> dict[str, Any]:
   Returns:
     `stored`, with the missing keys at the values that it was run with.
   """
-  defaults = {**default_config().to_dict(), **_BEFORE}
+  before = {key: older for key, (older, _) in _BEFORE.items()}
+  defaults = {**default_config().to_dict(), **before}
   found = _merged(defaults, registry.defaults(stored['task']))
   found = _merged(found, stored)
   data = found.get('data')
@@ -186,10 +188,12 @@ def inherit(
     older value.
   """
   old = complete(stored)
+  pairs = {**_BEFORE, **_REPLACED.get(old['task'], {})}
+  then, now = dict(_flat(old)), dict(_flat(config.to_dict()))
   changed = {
-    key: old[key]
-    for key, value in _BEFORE.items()
-    if old[key] == value and config.get(key) == default_config()[key]
+    key: older
+    for key, (older, newer) in pairs.items()
+    if (then.get(key), now.get(key)) == (older, newer)
   }
   # Runs from before `random_streams` may have split by their seed.
   split_seed = old.get('data', {}).get('split_seed')

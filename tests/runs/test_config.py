@@ -6,6 +6,7 @@ import json
 import ml_collections
 import pytest
 
+from configs import class_numbering
 from idspn_jax import errors
 from idspn_jax.runs import config as config_lib
 
@@ -153,3 +154,18 @@ def test_an_older_run_is_continued_with_its_settings():
   older = config_lib.inherit(config, stored)
   assert older.random_streams == 1 and older.data.split_seed == 4
   assert config.random_streams == 2 and config.data.split_seed == 0
+
+
+def test_a_run_without_warm_up_continues_without_it():
+  config = class_numbering.get_config('setting=reduced')
+  stored = json.loads(config.to_json())
+  assert config_lib.inherit(config, stored) is config
+  stored['optimizer']['warmup_steps'] = 0
+  older = config_lib.inherit(config, stored)
+  assert older.optimizer.warmup_steps == 0
+  assert config.optimizer.warmup_steps == 500
+  del stored['optimizer']  # As in runs before this setting.
+  assert config_lib.inherit(config, stored).optimizer.warmup_steps == 0
+  with config.unlocked():
+    config.optimizer.warmup_steps = 100
+  assert config_lib.inherit(config, stored) is config
