@@ -109,6 +109,7 @@ class TestTogether:
 
 
 class TestSize:
+  @pytest.mark.deep
   def test_another_size_is_the_view_squashed(self, scenes, rendered):
     small = render(scenes, (50, 38))
     assert small.shape == (COUNT, 38, 50, 3)

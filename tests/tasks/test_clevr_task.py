@@ -281,6 +281,9 @@ class TestRendered:
     counts = clevr_features.mask_of(batch['target']).sum(1)
     assert set(counts) <= {3, 4}
     np.testing.assert_array_equal(batch_of(rendered)['image'], batch['image'])
+
+  @pytest.mark.deep
+  def test_pictures_are_made_anew_for_every_step(self, rendered):
     rendered.data.num_train = 0
     task, data = clevr.build(rendered).task, clevr.build(rendered).data(0)
     with data.train(7) as batches:

@@ -33,14 +33,15 @@ def trained(tmp_path_factory, tree):
   return workdir, loop.train_and_evaluate(small_config(tree), workdir)
 
 
-@pytest.fixture
-def begun(tree, trained, tmp_path):
+@pytest.fixture(scope='module')
+def begun(tree, trained, tmp_path_factory):
   """A training of a step with the decoder of another run."""
+  workdir = str(tmp_path_factory.mktemp('begun'))
   config = small_config(tree, f'decoder={trained[0]}')
   config.steps = config.log_every = 1
   config.ema_decay = 0.0
-  loop.train_and_evaluate(config, str(tmp_path))
-  return config, str(tmp_path)
+  loop.train_and_evaluate(config, workdir)
+  return config, workdir
 
 
 def test_the_decoder_stays_as_it_was(trained, begun):
