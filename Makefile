@@ -13,6 +13,8 @@ PINS ?=
 # One worker per core, each file on one of them, so that what a file's tests share
 # is made once; options such as '-k fspool -n 0' replace this.
 PYTEST_ARGS ?= -n auto --dist loadfile
+# Versions of `make test-matrix`.
+MATRIX ?= 3.11 3.12 3.13
 DEMO_ARGS ?=
 NOTEBOOKS ?=
 COMPARE_ARGS ?=
@@ -35,6 +37,13 @@ find-python = $(shell \
       sys.exit("%d.%d" % sys.version_info[:2] != "$(1)")' 2>/dev/null; \
     then echo "$$python"; break; fi; \
   done)
+
+# Tests on Python $(1), the oldest one with the oldest jax, and notes a failure.
+test-on = $(if $(call find-python,$(1)), \
+  $(MAKE) --no-print-directory test VENV=.venv-$(1) \
+    PYTHON='$(call find-python,$(1))' \
+    $(if $(filter 3.11,$(1)),PINS='jax==0.10.*'), \
+  { echo 'error: no Python $(1)' >&2; false; }) || failed="$$failed $(1)";
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -84,19 +93,10 @@ test-all: override PYTEST_ARGS := -m '' $(PYTEST_ARGS)
 test-all: override FEW_OPTIMIZATIONS := 0
 test-all: test  ## Tests as above, with the slower checks marked `deep`
 
+# Every version is tested, whatever failed before it.
 test-matrix:  ## Tests on Python 3.11 (jax 0.10), 3.12 and 3.13 (newest jax)
-	@test -n '$(call find-python,3.11)' || { \
-	  echo 'error: no Python 3.11, the oldest version to test' >&2; exit 1; }
-	@test -n '$(call find-python,3.13)' || { \
-	  echo 'error: no Python 3.13, the newest version to test' >&2; exit 1; }
-	@$(MAKE) --no-print-directory test VENV=.venv-3.11 \
-	  PYTHON='$(call find-python,3.11)' PINS='jax==0.10.*'
-	@if test -n '$(call find-python,3.12)'; then \
-	  $(MAKE) --no-print-directory test VENV=.venv-3.12 \
-	    PYTHON='$(call find-python,3.12)'; \
-	else echo 'Skipping Python 3.12: not found.'; fi
-	@$(MAKE) --no-print-directory test VENV=.venv-3.13 \
-	  PYTHON='$(call find-python,3.13)'
+	@failed=; $(foreach version,$(MATRIX),$(call test-on,$(version))) \
+	test -z "$$failed" || { echo "error: failed on Python$$failed" >&2; exit 1; }
 
 docs: setup  ## Builds the documentation into build/docs; warnings are errors
 	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet \
