@@ -4,7 +4,11 @@ import json
 import os
 import socket
 
+_CACHE = 'JAX_COMPILATION_CACHE_DIR'
 os.environ['MPLBACKEND'] = 'Agg'
+# JAX may read a compiled program while another process is writing it.
+if 'PYTEST_XDIST_WORKER' in os.environ and os.environ.get(_CACHE):
+  os.environ[_CACHE] += '-' + os.environ['PYTEST_XDIST_WORKER']
 
 import jax  # noqa: E402  After the environment is set.
 import numpy as np  # noqa: E402
@@ -12,6 +16,8 @@ import pytest  # noqa: E402
 
 # Arrays of different rank meet only where the code says so.
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+# A plugin may have imported JAX before.
+jax.config.update('jax_compilation_cache_dir', os.environ.get(_CACHE))
 
 _LOCAL = ('127.0.0.1', '::1', 'localhost')
 

@@ -182,16 +182,16 @@ def sinkhorn_loss(
     max_iterations=max_iterations,
   )
   losses = jnp.sum(plans * costs, axis=(-2, -1))
-  losses += jnp.where(finite, 0.0, jnp.nan)
+  losses = jnp.where(finite, losses, jnp.nan)
   return precision.as_inputs(losses, *dtypes)
 
 
 @functools.partial(jax.jit, static_argnames=('epsilon', 'max_iterations'))
 def _plans(costs, row_mass, column_mass, **options):
-  return shards.map_shards(
-    functools.partial(transport.transport_plans, **options),
-    costs,
-    row_mass,
-    column_mass,
-    core_rank=2,
-  )
+  def solve(costs, *masses):
+    of_batch = functools.partial(transport.transport_plans, **options)
+    for _ in costs.shape[:-3]:
+      of_batch = jax.vmap(of_batch)
+    return of_batch(costs, *masses)
+
+  return shards.on_shards(solve, core_rank=2)(costs, row_mass, column_mass)

@@ -4,7 +4,6 @@ import functools
 from typing import NamedTuple
 
 import jax
-from jax import custom_batching
 import jax.numpy as jnp
 
 from idspn_jax.ops import group_ids
@@ -102,33 +101,14 @@ def _auto(cost, rows, columns):
   )
 
 
-def _on_shards(solve):
-  """Makes `solve` run on each device's part of the batch.
-
-  The axis of a `jax.vmap` becomes one of the batch: a host callback has no
-  other rule for it, and on meshes with explicit axes it may be split.
-  """
-
-  @custom_batching.custom_vmap
-  def call(cost, rows, columns):
-    return shards.map_shards(solve, cost, rows, columns, core_rank=2)
-
-  @call.def_vmap
-  def _(axis_size, is_batched, *arguments):
-    def batch(array, batched):
-      shape = (axis_size, *array.shape)
-      return array if batched else jnp.broadcast_to(array, shape)
-
-    return call(*jax.tree.map(batch, arguments, tuple(is_batched))), True
-
-  return call
-
-
 _SOLVERS = {
-  'auto': _on_shards(_auto),
-  'scipy': _on_shards(_match_on_host),
-  'lapx': _on_shards(functools.partial(_match_on_host, use_lapx=True)),
-  'optax': _on_shards(_match_on_device),
+  name: shards.on_shards(solve, core_rank=2)
+  for name, solve in (
+    ('auto', _auto),
+    ('scipy', _match_on_host),
+    ('lapx', functools.partial(_match_on_host, use_lapx=True)),
+    ('optax', _match_on_device),
+  )
 }
 
 
@@ -259,4 +239,4 @@ def gather_costs(cost: jax.Array, matching: Matching) -> jax.Array:
   index = jnp.maximum(columns, 0)[..., None]
   taken = jnp.take_along_axis(cost, index, axis=-1)[..., 0]
   taken = jnp.where(columns >= 0, taken, jnp.zeros_like(taken))
-  return taken + jnp.where(matching.valid, 0.0, jnp.nan)[..., None]
+  return jnp.where(matching.valid[..., None], taken, jnp.nan)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax import custom_batching
+import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
 
@@ -86,3 +88,35 @@ def map_shards(
     out_specs=parts,
     axis_names=set(sharding.mesh.explicit_axes),
   )(*args)
+
+
+def on_shards(
+  function: Callable[..., Any], *, core_rank: int
+) -> Callable[..., Any]:
+  """Makes a function run by `map_shards`, under `jax.vmap` too.
+
+  The axis of a `jax.vmap` becomes the first one of the batch: on meshes with
+  explicit axes it may be split, and a host callback has no other rule for it.
+
+  Args:
+    function: of `(reference, *args)`, as in `map_shards`, for any number of
+      batch axes. It is not differentiated.
+    core_rank: as in `map_shards`.
+
+  Returns:
+    A function of the same arguments.
+  """
+
+  @custom_batching.custom_vmap
+  def call(reference, *args):
+    return map_shards(function, reference, *args, core_rank=core_rank)
+
+  @call.def_vmap
+  def _(axis_size, is_batched, *arguments):
+    def batch(array, batched):
+      shape = (axis_size, *array.shape)
+      return array if batched else jnp.broadcast_to(array, shape)
+
+    return call(*jax.tree.map(batch, arguments, tuple(is_batched))), True
+
+  return call

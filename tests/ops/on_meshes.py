@@ -76,13 +76,13 @@ def _hungarian(method):
   )
 
 
-def _hungarian_of_each(method):
-  """As above, through `jax.vmap` over the axis that is split."""
+def _of_each(loss, **options):
+  """A loss through `jax.vmap` over the axis that is split."""
 
   def run(split, shared):
-    return jax.vmap(
-      lambda a, b: set_losses.hungarian_loss(a, b, method=method)
-    )(_scaled(split, shared), split['b'])
+    return jax.vmap(lambda a, b: loss(a[None], b[None], **options)[0])(
+      _scaled(split, shared), split['b']
+    )
 
   return run
 
@@ -110,6 +110,8 @@ OPERATIONS = {
   'sinkhorn': lambda s, p: set_losses.sinkhorn_loss(
     _scaled(s, p), s['b'], prediction_mask=s['mask'], max_iterations=50
   ),
+  'vmap of chamfer': _of_each(set_losses.chamfer_loss),
+  'vmap of sinkhorn': _of_each(set_losses.sinkhorn_loss, max_iterations=50),
   'class matched': lambda s, p: class_matching.class_matched_loss(
     _scaled(s, p), s['b'], s['classes']
   )[0],
@@ -120,7 +122,9 @@ OPERATIONS = {
 for _method in METHODS:
   OPERATIONS |= {
     f'hungarian by {_method}': _hungarian(_method),
-    f'vmap of hungarian by {_method}': _hungarian_of_each(_method),
+    f'vmap of hungarian by {_method}': _of_each(
+      set_losses.hungarian_loss, method=_method
+    ),
   }
 
 

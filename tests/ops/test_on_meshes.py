@@ -32,8 +32,10 @@ def errors():
 
 @pytest.mark.parametrize('mesh', ('auto axes', 'explicit axes', 'shard_map'))
 def test_results_and_gradients_are_those_of_one_device(errors, mesh):
-  assert len(errors[mesh]) >= 21
-  assert {k: v for k, v in errors[mesh].items() if not v < 2e-6} == {}
+  assert len(errors[mesh]) >= 23
+  # Sinkhorn iterations amplify rounding.
+  bounds = {name: 5e-6 if 'sinkhorn' in name else 2e-6 for name in errors[mesh]}
+  assert {k: v for k, v in errors[mesh].items() if not v < bounds[k]} == {}
 
 
 def test_sharded_costs_are_matched_without_compiling_the_caller(errors):
