@@ -137,7 +137,8 @@ def test_storage_that_fails_loses_nothing(bucket, local, writes, capfd):
   bucket.writes_left = None
   complete = remote._newest(epath.Path(ADDRESS))
   check_same(local, train(ADDRESS))
-  assert writes < 30 or complete
+  # How many writes come before the first checkpoint depends on the time.
+  assert writes < 45 or complete
   assert 'Traceback' not in capfd.readouterr().err
 
 
