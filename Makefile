@@ -96,7 +96,7 @@ test-all: test  ## Tests as above, with the slower checks marked `deep`
 # Every version is tested, whatever failed before it.
 test-matrix:  ## Tests on Python 3.11 (jax 0.10), 3.12 and 3.13 (newest jax)
 	@failed=; $(foreach version,$(MATRIX),$(call test-on,$(version))) \
-	test -z "$$failed" || { echo "error: failed on Python$$failed" >&2; exit 1; }
+	test -z "$$failed" || { echo "error: failed on Python:$$failed" >&2; exit 1; }
 
 docs: setup  ## Builds the documentation into build/docs; warnings are errors
 	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet \
