@@ -200,6 +200,13 @@ def _checked(state, expected):
   ]
   if shapes:
     problems.append(f'of another shape: {_listed(shapes)}')
+  kinds = [
+    f'{given[name]} ({found[name].dtype})'
+    for name in found.keys() & expected.keys()
+    if found[name].dtype.kind not in 'fiuV'  # V: bfloat16.
+  ]
+  if kinds:
+    problems.append(f'not real numbers: {_listed(kinds)}')
   if problems:
     raise ValueError(
       f'The weights do not fit the model; {"; ".join(problems)}. Give the '
@@ -227,8 +234,8 @@ def from_state_dict(
     `{'params': …, 'batch_stats': …}`, NumPy arrays of the given precision.
 
   Raises:
-    ValueError: if arrays are missing, superfluous, or have another shape; names
-      them.
+    ValueError: if arrays are missing, superfluous, of another shape, or no
+      real numbers; names them.
   """
   shapes = _shapes_of(module)
   state = _checked(state, _expected(shapes))

@@ -15,6 +15,7 @@ from idspn_jax.render import ground
 from idspn_jax.render import lights
 from idspn_jax.render import scenes as scenes_lib
 from idspn_jax.render import shading
+from idspn_jax.render import single_precision
 from idspn_jax.render import vectors
 from idspn_jax.render import visibility
 
@@ -157,6 +158,7 @@ def _shrink(image, width, height, taper):
   return image
 
 
+@single_precision.in_float32
 def render_scene(
   scene: scenes_lib.Scenes,
   look: constants.Look,
@@ -209,6 +211,7 @@ def as_bytes(pictures: jax.Array) -> jax.Array:
   return jnp.round(pictures * 255).astype(jnp.uint8)
 
 
+@single_precision.in_float32
 def render(
   scenes: scenes_lib.Scenes,
   look: constants.Look,

@@ -16,6 +16,7 @@ from idspn_jax.data import clevr_features
 from idspn_jax.render import camera as camera_lib
 from idspn_jax.render import constants
 from idspn_jax.render import scenes as scenes_lib
+from idspn_jax.render import single_precision
 from idspn_jax.render import visibility
 from idspn_jax.render.scenes import Scenes
 
@@ -113,6 +114,7 @@ def _draw(key, count):
   return jax.tree.map(blank, scene, empty), placed
 
 
+@single_precision.in_float32
 def visible_pixels(scene: Scenes, step: int = 1) -> jax.Array:
   """How many pixels of the 480 × 320 picture show each row's object.
 
@@ -136,6 +138,7 @@ def visible_pixels(scene: Scenes, step: int = 1) -> jax.Array:
   return found * step * step
 
 
+@single_precision.in_float32
 def all_visible(scene: Scenes) -> jax.Array:
   """Whether every object shows at least 200 pixels, a scalar.
 
@@ -153,6 +156,7 @@ def all_visible(scene: Scenes) -> jax.Array:
   )
 
 
+@single_precision.in_float32
 def sample_scene(
   key: jax.Array, num_objects: tuple[int, int] = (MIN_OBJECTS, MAX_OBJECTS)
 ) -> Scenes:
@@ -183,6 +187,7 @@ def sample_scene(
   return jax.lax.while_loop(lambda s: ~s[2], attempt, start)[1]
 
 
+@single_precision.in_float32
 @functools.partial(jax.jit, static_argnames=('count', 'num_objects'))
 def sample_scenes(
   key: jax.Array,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from idspn_jax.data import clevr_features
 from idspn_jax.render import constants
 from idspn_jax.render import geometry
+from idspn_jax.render import single_precision
 from idspn_jax.render import vectors
 
 
@@ -41,6 +42,7 @@ class Scenes(NamedTuple):
   lamps: jax.Array
 
 
+@single_precision.in_float32
 def features_of(scenes: Scenes) -> jax.Array:
   """The objects as `data.clevr_features` writes them, `(..., N, 19)`."""
   classes = {

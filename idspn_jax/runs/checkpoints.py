@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from typing import Any
+import warnings
 
 from absl import logging
 from etils import epath
@@ -80,17 +81,23 @@ def read(workdir: str, step: int) -> dict[str, Any]:
   handler = ocp.PyTreeCheckpointHandler(
     multiprocessing_options=quiet_orbax.alone()
   )
-  try:
-    with quiet_orbax.QuietOrbax():
-      metadata = handler.metadata(path)
-      arguments = jax.tree.map(
-        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.tree
-      )
-      found = handler.restore(
-        path, args=ocp.args.PyTreeRestore(restore_args=arguments)
-      )
-  except Exception as e:  # Orbax and TensorStore raise all kinds.
-    raise Damaged(_reason(e)) from e
+  reason = None
+  with warnings.catch_warnings():
+    # Of coroutines that live as long as the error below.
+    warnings.filterwarnings('ignore', 'coroutine .* was never awaited')
+    try:
+      with quiet_orbax.QuietOrbax():
+        metadata = handler.metadata(path)
+        arguments = jax.tree.map(
+          lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.tree
+        )
+        found = handler.restore(
+          path, args=ocp.args.PyTreeRestore(restore_args=arguments)
+        )
+    except Exception as e:  # Orbax and TensorStore raise all kinds.
+      reason = _reason(e)
+  if reason:
+    raise Damaged(reason)
   if not isinstance(found, dict) or 'params' not in found:
     raise Damaged('it holds no parameters')
   return found

@@ -102,7 +102,11 @@ def check_stored(stored: Mapping[str, Any]) -> None:
   if registry.defaults(stored['task']):
     stored = {'data': None, 'model': None, **stored}
   _check_kinds(defaults, stored)
-  check(ml_collections.ConfigDict(complete(stored)))
+  try:
+    config = ml_collections.ConfigDict(complete(stored))
+  except ValueError as e:  # Names with dots.
+    raise errors.UserError(f'Not the name of a setting: {e}') from e
+  check(config)
 
 
 def _defaults(task):
@@ -277,13 +281,8 @@ def check(config: ml_collections.ConfigDict) -> None:
   ):
     checks.integer(config[name], f'config.{name}')
   checks.number(config.learning_rate, 'config.learning_rate', positive=True)
-  checks.number(
-    config.cooldown,
-    'config.cooldown (a share of the steps)',
-    least=0,
-    most=1,
-  )
-  checks.number(config.ema_decay, 'config.ema_decay', least=0, most=1)
+  for name in ('cooldown', 'ema_decay'):
+    checks.number(config[name], f'config.{name}', least=0, most=1)
   checks.boolean(config.ema_warmup, 'config.ema_warmup')
   if config.ema_decay == 1:
     raise errors.UserError(

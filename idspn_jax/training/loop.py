@@ -171,6 +171,11 @@ def _adopted(config, workdir):
 
   changes, record = hosts.from_writer(read)
   if changes:
+    logging.info(
+      '%s: continues as it was started, with %s.',
+      workdir,
+      ', '.join(f'--config.{key}={value}' for key, value in changes.items()),
+    )
     config = config.copy_and_resolve_references()
     with config.unlocked():
       config.update_from_flattened_dict(changes)

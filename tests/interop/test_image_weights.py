@@ -182,6 +182,13 @@ def test_problems_are_named_all_together(make, names):
   assert f'of another shape: net.{image}{first}.weight {shapes}' in message
 
 
+def test_what_is_not_real_is_refused(make):
+  state = image_weights.to_state_dict(make(trunk()), 'torchvision')
+  state['bn1.bias'] = state['bn1.bias'].astype(complex)
+  with pytest.raises(ValueError, match=r'real numbers: bn1.bias \(complex128'):
+    image_weights.from_state_dict(state, trunk())
+
+
 def test_long_lists_of_names_are_cut(make):
   state = image_weights.to_state_dict(make(trunk()), 'torchvision')
   with pytest.raises(ValueError, match='missing: bn1.bias, .* and 92 more'):

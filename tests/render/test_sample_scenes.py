@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from idspn_jax.data import clevr_features
+from idspn_jax.render import batches
 from idspn_jax.render import constants
 from idspn_jax.render import sample_scenes
 from idspn_jax.render import scenes as scenes_lib
@@ -106,6 +107,31 @@ class TestKeys:
   def test_another_key_gives_other_scenes(self, scenes):
     other = sample_scenes.sample_scenes(jax.random.key(1), COUNT)
     assert np.all(scenes.camera[:, 0] != np.asarray(other.camera)[:, 0])
+
+
+class TestPrecision:
+  def test_scenes_are_the_same_in_programs_in_float64(self, scenes):
+    def few(key):
+      drawn = sample_scenes.sample_scenes(key, COUNT)
+      return drawn, scenes_lib.features_of(drawn)
+
+    expected = few(jax.random.key(0))
+    with jax.enable_x64(True):
+      found = few(jax.random.key(0))
+      inside = jax.jit(few)(jax.random.key(0))
+    for a, b, c in zip(
+      *map(jax.tree.leaves, (expected, found, inside)), strict=True
+    ):
+      assert a.dtype == b.dtype == c.dtype
+      np.testing.assert_array_equal(a, b)
+      np.testing.assert_array_equal(a, c)
+
+  def test_pictures_are_in_float32_too(self):
+    with jax.enable_x64(True):
+      pictures, features = jax.eval_shape(
+        lambda key: batches.batch(key, 2, (8, 8)), jax.random.key(0)
+      )
+    assert pictures.dtype == np.uint8 and features.dtype == np.float32
 
 
 class TestNumObjects:

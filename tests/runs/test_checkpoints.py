@@ -1,9 +1,11 @@
 """Checkpoints: damaged ones, replaced ones, and disks that are full."""
 
 import errno
+import gc
 import os
 import pathlib
 import shutil
+import sys
 import threading
 
 import jax.numpy as jnp
@@ -136,6 +138,19 @@ class TestReading:
     assert checkpoints.stored_steps(str(workdir)) == [10, 20]
     checkpoints.read(str(workdir), 20)
     assert times() == before
+
+  def test_of_an_unknown_kind_of_array(self, workdir, monkeypatch):
+    """Orbax leaves coroutines behind, about which Python warns."""
+    told = []
+    monkeypatch.setattr(sys, 'unraisablehook', told.append)
+    path = workdir / 'checkpoints' / '20' / 'default' / '_METADATA'
+    before, kind, after = path.read_text().rpartition('jax.Array')
+    assert kind
+    path.write_text(f'{before}array{after}')
+    with pytest.raises(checkpoints.Damaged, match='Unknown type: "array"'):
+      checkpoints.read(str(workdir), 20)
+    gc.collect()
+    assert not told
 
   def test_looks_again_when_a_training_removes_it(self, workdir, monkeypatch):
     read, places = checkpoints.read, workdir / 'checkpoints'

@@ -89,7 +89,7 @@ class TestContinuing:
     assert result['step'] == 12
     assert result['metrics'] == pytest.approx(then['metrics'], rel=1e-5)
 
-  def test_numbering_within_its_cooldown(self, copied):
+  def test_numbering_within_its_cooldown(self, copied, caplog):
     config = config_of(
       class_numbering.get_config(
         'setting=reduced,model=idspn,n=4,T=3,samples=16,classes=2,seed=3'
@@ -98,7 +98,11 @@ class TestContinuing:
     )
     workdir = copied('numbering')
     shutil.rmtree(workdir / 'checkpoints' / '8')
-    result = loop.train_and_evaluate(config, str(workdir))
+    with caplog.at_level('INFO'):
+      result = loop.train_and_evaluate(config, str(workdir))
+    # Settings that differ from today's are told.
+    assert '--config.random_streams=1' in caplog.text
+    assert '--config.optimizer.warmup_steps=0' in caplog.text
     then = read('numbering/result.json')
     assert result['selected'] == pytest.approx(then['selected'])
     assert result['metrics'] == pytest.approx(then['metrics'], rel=1e-5)

@@ -113,6 +113,7 @@ BROKEN_CONFIGS = {
   'steps that are a text': config_with(steps='many'),
   'a seed that is a text': config_with(seed='3'),
   'a negative rate': config_with(learning_rate=-1.0),
+  'a name with a dot': config_with(**{'learning.rate': 1.0}),
 }
 
 

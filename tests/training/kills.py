@@ -52,7 +52,7 @@ def numbering(folder):
 def _pictures(folder):
   config = clevr.get_config('setting=reduced').copy_and_resolve_references()
   config.unlock()
-  config.data.max_objects = 4
+  config.data.min_objects, config.data.max_objects = 1, 4
   config.model.image_encoder.width = 4
   config.model.iterations = 2
   config.data.cache_dir = os.path.join(folder, 'cache')
@@ -233,10 +233,10 @@ def drawn(workdir):
   return path.read_bytes().count(b'\n') if path.exists() else 0
 
 
-def wait_until_training(child, workdir, before):
-  """Waits for the first step; the exit status if there is none."""
-  # Two batches wait on the device.
-  while drawn(workdir) < before + 4:
+def wait_until_training(child, workdir, before, steps=1):
+  """Waits for that many steps; the exit status if there are fewer."""
+  # Three batches are drawn ahead.
+  while drawn(workdir) < before + steps + 3:
     done, status = os.waitpid(child, os.WNOHANG)
     if done:
       return os.waitstatus_to_exitcode(status)
@@ -244,17 +244,19 @@ def wait_until_training(child, workdir, before):
   return None
 
 
-def kill_one(chance, name, folder, workdir, durations):
+def kill_one(chance, name, folder, workdir, duration, steps):
   """Starts a training and kills it, unless it ends first; its status."""
   before = drawn(workdir)
   child = start(name, folder, workdir)
-  whole, training = durations
   if chance.random() < 0.25:  # Anywhere, starting included.
-    return wait(child, chance.uniform(0, whole))
-  code = wait_until_training(child, workdir, before)
+    return wait(child, chance.uniform(0, duration))
+  # In any step, for most of the time goes into starting.
+  steps_left = steps - newest(workdir)
+  moment = chance.uniform(0, max(steps_left, 1))
+  code = wait_until_training(child, workdir, before, 1 + int(moment))
   if code is not None:
     return code
-  return wait(child, chance.uniform(0, training))
+  return wait(child, moment % 1 * duration / steps)
 
 
 def main(name, count, folder, seed=0):
@@ -264,11 +266,8 @@ def main(name, count, folder, seed=0):
   # The second time, all is compiled.
   for workdir in (f'{folder}/first', whole):
     since = time.monotonic()
-    child = start(name, folder, workdir)
-    assert wait_until_training(child, workdir, 0) is None
-    began = time.monotonic()
-    finish(child, workdir)
-    end = time.monotonic()
+    finish(start(name, folder, workdir), workdir)
+    duration = time.monotonic() - since
   compare(f'{folder}/first', whole, steps)
   killed, runs = [], 0
   while len(killed) < count:
@@ -279,8 +278,7 @@ def main(name, count, folder, seed=0):
         # Made anew, and interrupted.
         shutil.rmtree(pathlib.Path(folder, 'cache'))
       if len(killed) < count:
-        durations = (end - since, end - began)
-        code = kill_one(chance, name, folder, broken, durations)
+        code = kill_one(chance, name, folder, broken, duration, steps)
       else:
         code = wait(start(name, folder, broken), 1800)
       if code is None:
