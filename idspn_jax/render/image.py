@@ -13,6 +13,7 @@ from idspn_jax.render import constants
 from idspn_jax.render import geometry
 from idspn_jax.render import ground
 from idspn_jax.render import lights
+from idspn_jax.render import loops
 from idspn_jax.render import scenes as scenes_lib
 from idspn_jax.render import shading
 from idspn_jax.render import single_precision
@@ -248,9 +249,9 @@ def render(
 
 @functools.partial(jax.jit, static_argnames=('width', 'height', 'batch_size'))
 def _render(scenes, look, width, height, batch_size):
-  return jax.lax.map(
-    lambda scene: render_scene(scene, look, width, height),
-    scenes,
-    # Not 1, which would take the branches of all shapes.
-    batch_size=None if batch_size == 1 else batch_size,
-  )
+  def one(scene):
+    return render_scene(scene, look, width, height)
+
+  if batch_size == 1:
+    return loops.map_in_turn(one, scenes)
+  return jax.lax.map(one, scenes, batch_size=batch_size)

@@ -15,6 +15,7 @@ import numpy as np
 from idspn_jax.data import clevr_features
 from idspn_jax.render import camera as camera_lib
 from idspn_jax.render import constants
+from idspn_jax.render import loops
 from idspn_jax.render import scenes as scenes_lib
 from idspn_jax.render import single_precision
 from idspn_jax.render import visibility
@@ -210,6 +211,6 @@ def sample_scenes(
     ValueError: if there are no scenes with so few or many objects.
   """
   numbers = jnp.asarray(first, jnp.uint32) + jnp.arange(count, dtype=jnp.uint32)
-  return jax.lax.map(
+  return loops.map_in_turn(
     lambda i: sample_scene(jax.random.fold_in(key, i), num_objects), numbers
   )

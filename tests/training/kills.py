@@ -244,19 +244,19 @@ def wait_until_training(child, workdir, before, steps=1):
   return None
 
 
-def kill_one(chance, name, folder, workdir, duration, steps):
+def kill_one(chance, name, folder, workdir, seconds, steps):
   """Starts a training and kills it, unless it ends first; its status."""
   before = drawn(workdir)
   child = start(name, folder, workdir)
   if chance.random() < 0.25:  # Anywhere, starting included.
-    return wait(child, chance.uniform(0, duration))
+    return wait(child, chance.uniform(0, seconds['in all']))
   # In any step, for most of the time goes into starting.
-  steps_left = steps - newest(workdir)
+  steps_left = steps - newest(workdir) - 3
   moment = chance.uniform(0, max(steps_left, 1))
   code = wait_until_training(child, workdir, before, 1 + int(moment))
   if code is not None:
     return code
-  return wait(child, moment % 1 * duration / steps)
+  return wait(child, moment % 1 * seconds['a step'])
 
 
 def main(name, count, folder, seed=0):
@@ -266,8 +266,12 @@ def main(name, count, folder, seed=0):
   # The second time, all is compiled.
   for workdir in (f'{folder}/first', whole):
     since = time.monotonic()
-    finish(start(name, folder, workdir), workdir)
-    duration = time.monotonic() - since
+    child = start(name, folder, workdir)
+    assert wait_until_training(child, workdir, 0, 2) is None
+    began = time.monotonic()
+    finish(child, workdir)
+    end = time.monotonic()
+    seconds = {'in all': end - since, 'a step': (end - began) / (steps - 2)}
   compare(f'{folder}/first', whole, steps)
   killed, runs = [], 0
   while len(killed) < count:
@@ -277,8 +281,9 @@ def main(name, count, folder, seed=0):
       if name == 'cached' and chance.random() < 0.3:
         # Made anew, and interrupted.
         shutil.rmtree(pathlib.Path(folder, 'cache'))
-      if len(killed) < count:
-        code = kill_one(chance, name, folder, broken, duration, steps)
+      # Not many times near the end of the same run.
+      if len(killed) < count and newest(broken) <= 0.8 * steps:
+        code = kill_one(chance, name, folder, broken, seconds, steps)
       else:
         code = wait(start(name, folder, broken), 1800)
       if code is None:
