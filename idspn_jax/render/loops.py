@@ -21,7 +21,6 @@ def map_in_turn(function: Callable[[Any], Any], rows: Any) -> Any:
   Returns:
     The function's results, `(B, ...)`.
   """
-
   count = len(jax.tree.leaves(rows)[0])
   if count != 1:
     return jax.lax.map(function, rows)

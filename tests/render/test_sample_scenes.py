@@ -134,6 +134,22 @@ class TestPrecision:
     assert pictures.dtype == np.uint8 and features.dtype == np.float32
 
 
+@pytest.mark.deep
+def test_a_scene_alone_is_the_one_among_others():
+  """Pictures too, of which one in 64 had another pixel once."""
+  draw = jax.jit(
+    lambda first, count: batches.batch(
+      jax.random.key(0), count, (64, 64), first, (3, 4)
+    ),
+    static_argnums=1,
+  )
+  for first in range(0, 64, 4):
+    among = draw(first, 4)
+    for i in range(4):
+      for a, b in zip(draw(first + i, 1), among, strict=True):
+        np.testing.assert_array_equal(a[0], b[i])
+
+
 class TestNumObjects:
   @pytest.mark.parametrize('bad', [(0, 3), (5, 4), (3, 11)])
   def test_impossible_ranges_are_refused(self, bad):
