@@ -31,6 +31,8 @@ RATES = {
   'adam': (2.5e-3, 5e-3, 1e-2, 2e-2, 4e-2, 8e-2),
   'sgd': (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0),
 }
+# As many are tried at most, where the best one is at the edge of these.
+MOST_RATES = 18
 # Steps that one call of the compiled program takes.
 CHUNK = 25
 # Of the short training: the share of its steps, the last ones, whose mean loss
@@ -228,34 +230,49 @@ def tune(
   seed: int,
   steps: int,
   lanes: int,
-) -> tuple[float, list[dict[str, float]]]:
+) -> list[dict[str, float]]:
   """Tries learning rates on one seed.
+
+  While the best one is the smallest or the largest tried, the grid goes on in
+  that direction by factors of two, up to `MOST_RATES` rates in all.
 
   Args:
     trainer: of a mode and an optimiser.
-    rates: the grid.
+    rates: the grid to begin with.
     seed: of all of them.
     steps: training steps of each.
     lanes: rates that are trained together.
 
   Returns:
-    The best rate, by the mean training loss of the last fifth of the steps,
-    and a row for every rate with that `loss` (infinite if it diverged).
+    A row for every `rate`, ascending, with its `loss`: the mean training loss
+    of the last fifth of the steps, infinite if it diverged.
   """
-  losses: list[float] = []
-  for first in range(0, len(rates), lanes):
-    own = list(rates[first : first + lanes])
-    # Always as many, so that one compiled program serves all.
-    filled = own + own[-1:] * (lanes - len(own))
-    found = trainer.train([Lane(rate, seed) for rate in filled], steps)
-    last = max(1, round(_LAST * found.loss.shape[1]))
-    losses.extend(np.mean(found.loss[: len(own), -last:], axis=1).tolist())
-  finite = np.where(np.isfinite(losses), losses, np.inf)
-  rows = [
-    {'rate': float(rate), 'loss': float(loss)}
-    for rate, loss in zip(rates, finite, strict=True)
-  ]
-  return float(rates[int(np.argmin(finite))]), rows
+  losses: dict[float, float] = {}
+  new = list(rates)
+  while new:
+    for first in range(0, len(new), lanes):
+      own = new[first : first + lanes]
+      # Always as many, so that one compiled program serves all.
+      filled = own + own[-1:] * (lanes - len(own))
+      found = trainer.train([Lane(rate, seed) for rate in filled], steps)
+      last = max(1, round(_LAST * found.loss.shape[1]))
+      means = np.mean(found.loss[: len(own), -last:], axis=1)
+      means = np.where(np.isfinite(means), means, np.inf)
+      losses.update(zip(own, means.tolist(), strict=True))
+    new = _beyond(losses, lanes)
+  return [{'rate': rate, 'loss': losses[rate]} for rate in sorted(losses)]
+
+
+def _beyond(losses, count):
+  """Rates to try next: past the best one if that is at an edge."""
+  rates = sorted(losses)
+  best = min(rates, key=losses.get)
+  count = min(count, MOST_RATES - len(rates))
+  if best == rates[0]:
+    return [best / 2**i for i in range(1, count + 1)]
+  if best == rates[-1]:
+    return [best * 2**i for i in range(1, count + 1)]
+  return []
 
 
 def train_setting(
@@ -277,20 +294,21 @@ def train_setting(
     setting: the gradient mode.
     optimizer: a key of `OPTIMIZERS`.
     seeds: how many.
-    tune_steps: training steps for every rate of `RATES`.
+    tune_steps: training steps for every rate, of `RATES` and beyond.
     steps: training steps of every seed; both multiples of `CHUNK`.
 
   Returns:
     A row for the tables: the setting, its `rate`, whether that is `at_edge` of
-    the grid, larger ones that it `diverged_at`, the curves as lists, one per
+    those tried, larger ones that it `diverged_at`, the curves as lists, one per
     seed, and `test_loss`. And the variables of the first of these seeds.
   """
   trainer = Trainer(config, setting, optimizer)
-  rates = RATES[optimizer]
-  rate, tried = tune(trainer, rates, config.seed, tune_steps, seeds)
+  tried = tune(trainer, RATES[optimizer], config.seed, tune_steps, seeds)
+  rates = [row['rate'] for row in tried]
+  best = min(tried, key=lambda row: row['loss'])['rate']
   own = [config.seed + 1 + i for i in range(seeds)]
   diverged_at = []
-  for rate in sorted((r for r in rates if r <= rate), reverse=True):
+  for rate in sorted((r for r in rates if r <= best), reverse=True):
     found = trainer.train([Lane(rate, seed) for seed in own], steps)
     if np.all(np.isfinite(found.test_loss)):
       break

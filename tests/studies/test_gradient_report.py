@@ -146,13 +146,48 @@ class TestTraining:
 
   def test_divergence_takes_a_smaller_rate(self, configs, monkeypatch):
     monkeypatch.setattr(gradient_training, 'CHUNK', 2)
-    monkeypatch.setitem(gradient_training.RATES, 'sgd', (0.1, 1e30))
-    monkeypatch.setattr(gradient_training, 'tune', lambda *args: (1e30, []))
+    tried = [{'rate': 0.1, 'loss': 2.0}, {'rate': 1e30, 'loss': 1.0}]
+    monkeypatch.setattr(gradient_training, 'tune', lambda *args: tried)
     row, _ = gradient_training.train_setting(
       configs['tanh_sum'], SETTINGS[0], 'sgd', seeds=2, tune_steps=2, steps=4
     )
     assert row['rate'] == 0.1 and row['diverged_at'] == [1e30]
     assert row['at_edge']
+
+  @pytest.mark.parametrize(
+    ('best', 'rates'),
+    [
+      (4.0, [1.0, 2.0, 4.0, 8.0, 16.0]),
+      (0.3, [0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0]),
+      (1.9, [1.0, 2.0, 4.0]),
+      (1e9, [2.0**i for i in range(gradient_training.MOST_RATES)]),
+    ],
+  )
+  def test_the_grid_grows_at_its_edges(self, best, rates):
+    """Losses here are the distance in octaves."""
+
+    class Trainer:
+      def train(self, lanes, steps):
+        distance = [abs(np.log2(lane.rate / best)) for lane in lanes]
+        loss = np.repeat(np.array(distance)[:, None], steps // 2, axis=1)
+        return gradient_training.Curves(loss, loss, loss, loss[:, -1], [])
+
+    rows = gradient_training.tune(Trainer(), (1.0, 2.0, 4.0), 0, 10, 2)
+    assert [row['rate'] for row in rows] == rates
+    nearest = min(rates, key=lambda rate: abs(np.log2(rate / best)))
+    assert min(rows, key=lambda row: row['loss'])['rate'] == nearest
+
+  def test_the_grid_grows_down_where_all_diverge(self):
+    class Trainer:
+      def train(self, lanes, steps):
+        loss = [[1.0 if lane.rate < 0.3 else np.nan] for lane in lanes]
+        loss = np.repeat(np.array(loss), steps // 2, axis=1)
+        return gradient_training.Curves(loss, loss, loss, loss[:, -1], [])
+
+    rows = gradient_training.tune(Trainer(), (1.0, 2.0), 0, 10, 1)
+    assert [row['rate'] for row in rows][-3:] == [0.5, 1.0, 2.0]
+    assert [row['loss'] for row in rows][-3:] == [np.inf] * 3
+    assert rows[0]['rate'] < 0.3
 
   def test_wrong_steps(self, configs):
     trainer = gradient_training.Trainer(configs['tanh_sum'], SETTINGS[0], 'sgd')
