@@ -2,6 +2,9 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
+
 from idspn_jax.solvers import energy as energy_lib
 from idspn_jax.solvers import jaxopt_import
 from idspn_jax.solvers import option_checks
@@ -67,6 +70,9 @@ def make_step(
     jit=True,
     unroll=False,
   )
+  # jaxopt's solver hands all work to this one.
+  inner = solver._pg
+  inner._fista_line_search = _line_search(inner)
 
   def init(inputs, y):
     def one(inputs, y, _):
@@ -81,3 +87,40 @@ def make_step(
     return per_set.over_sets(one, inputs)(inputs, y, state)
 
   return per_set.Step(init, update)
+
+
+def _line_search(solver):
+  """The solver's own line search, as a loop that always ends under `vmap`.
+
+  jaxopt's loop computes its condition twice, once to go on and once to choose
+  what a set keeps. XLA may round the two differently, and then a loop over
+  several sets goes on for ever. Here the answer is computed once and carried.
+  """
+
+  def search(
+    max_steps, y, value, gradient, stepsize, factor, hyperparams, args, kwargs
+  ):
+    eps = jnp.finfo(value.dtype).eps
+
+    def at(stepsize):
+      new = solver._prox_grad(y, gradient, stepsize, hyperparams)
+      moved = new - y
+      # L(new) <= L(y) + moved · ∇L + ‖moved‖² / (2 stepsize), with tolerance.
+      change = stepsize * (solver.fun(new, *args, **kwargs) - value)
+      bound = stepsize * jnp.vdot(moved, gradient) + 0.5 * jnp.vdot(
+        moved, moved
+      )
+      return new, stepsize, change > bound + eps
+
+    def shorten(carry):
+      steps, _, stepsize, _ = carry
+      return steps + 1, *at(stepsize * factor)
+
+    _, new, stepsize, _ = jax.lax.while_loop(
+      lambda carry: carry[3] & (carry[0] < max_steps),
+      shorten,
+      (0, *at(stepsize)),
+    )
+    return new, stepsize
+
+  return search

@@ -11,6 +11,8 @@ from idspn_jax.ops import simplex
 from idspn_jax.solvers import energy as energy_lib
 from idspn_jax.solvers import inner_loop
 from idspn_jax.solvers import inner_step
+from idspn_jax.solvers import jaxopt_import
+from idspn_jax.solvers import per_set
 from idspn_jax.solvers import projected_gradient
 
 SEARCHES = (
@@ -143,6 +145,61 @@ def test_searches_see_one_set_at_a_time(toward_z, optimizer):
     np.testing.assert_allclose(
       together[b], run(only(toward_z, b), optimizer, 3)[0], rtol=1e-11
     )
+
+
+@pytest.fixture
+def optimized():
+  """Programs are compiled as outside of tests."""
+  before = jax.config.read('jax_disable_most_optimizations')
+  jax.config.update('jax_disable_most_optimizations', False)
+  yield
+  jax.config.update('jax_disable_most_optimizations', before)
+
+
+@pytest.mark.usefixtures('optimized')
+@pytest.mark.parametrize('seed', range(1, 4))
+def test_searches_end_where_the_condition_is_a_tie(seed):
+  """With step size 1 the sufficient decrease of `½‖Y‖² - z·Y` is an equality.
+
+  Rounding errors decide there, and jaxopt's own loop may never end.
+  """
+
+  def energy(inputs, y):
+    flat = y.reshape(len(y), -1)
+    half = 0.5 * inputs.params * jnp.sum(jnp.square(flat), axis=-1)
+    return half - jnp.sum(flat * inputs.z, axis=-1)
+
+  random = np.random.default_rng(seed)
+  z = random.normal(size=(4, 6)).astype(np.float32)
+  start = random.normal(size=(4, 3, 2)).astype(np.float32)
+  inputs = energy_lib.Inputs(jnp.float32(1), jnp.array(z), jnp.array(start))
+  step = inner_step.make_step(
+    energy, projected_gradient.ProjectedGradient(), None, None
+  )
+
+  @jax.jit
+  def compiled(inputs):
+    return inner_loop.run(energy, step, inputs, inputs.initial_set, 3).final
+
+  found = compiled(inputs)
+  assert np.all(energy(inputs, found) < energy(inputs, inputs.initial_set))
+  np.testing.assert_allclose(found.reshape(z.shape), z, atol=0.5)
+
+
+def test_the_search_takes_jaxopts_steps(toward_z):
+  """Where no decision is a tie, every step is the one of jaxopt's own loop."""
+  one = only(toward_z, 0)
+  ours = run(one, projected_gradient.ProjectedGradient(), 5)
+  solver = jaxopt_import.ProjectedGradient(
+    per_set.one_set(one.energy), lambda y, _: y, implicit_diff=False
+  )
+  rows = jax.tree.map(lambda leaf: leaf[0], tuple(one.inputs[1:]))
+  inputs = energy_lib.Inputs(one.inputs.params, *rows)
+  y = inputs.initial_set
+  state = solver.init_state(y, None, inputs)
+  for _ in range(5):
+    y, state = solver.update(y, state, None, inputs)
+  np.testing.assert_allclose(ours[0], y, rtol=1e-12)
 
 
 def test_residual_is_the_gradient_or_minus_a_projected_step(toward_z):
