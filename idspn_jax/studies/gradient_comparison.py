@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from idspn_jax.solvers import energy as energy_lib
 from idspn_jax.solvers import gradients
 from idspn_jax.solvers import inner_step
+from idspn_jax.solvers import option_checks
 from idspn_jax.studies import gradient_quality
 from idspn_jax.studies import gradient_reference as reference_lib
 from idspn_jax.studies import gradient_settings
@@ -27,7 +29,7 @@ class Comparison(NamedTuple):
   Attributes:
     rows: from `Quality.compare`: every setting at the optimum, where
       `iterations` is None, and after T inner steps.
-    counts: number of sets by status, see `gradient_reference.STATUSES`.
+    counts: number of sets by status, see `gradient_status.STATUSES`.
     reference: the optima, float64.
   """
 
@@ -36,8 +38,9 @@ class Comparison(NamedTuple):
   reference: reference_lib.Reference
 
   def text(self) -> str:
-    """A table of the rows, and how many sets count."""
-    return f'{table(self.rows)}\n\n{verdict(self.counts)}'
+    """A table of the rows, how many sets count, and how many fell back."""
+    parts = [table(self.rows), verdict(self.counts), fell_back(self.rows)]
+    return '\n\n'.join(part for part in parts if part)
 
 
 def verdict(counts: dict[str, int]) -> str:
@@ -47,6 +50,17 @@ def verdict(counts: dict[str, int]) -> str:
   return f'Of {total} sets: {parts}. Only exact ones are compared.'
 
 
+def fell_back(rows: Sequence[dict[str, Any]]) -> str:
+  """What the numbers are of where solves failed; nothing if none did."""
+  if not any(row.get('fallbacks') for row in rows):
+    return ''
+  return (
+    'So many of these sets under `fallback` got the Jacobian-free gradient, '
+    'because the solve failed or its solution was longer than max_growth '
+    'allows; where all of them did there is no number.'
+  )
+
+
 def number(value: float | None) -> str:
   """Three digits, or a dash where there is no number."""
   return '–' if value is None else f'{value:.3g}'
@@ -54,9 +68,8 @@ def number(value: float | None) -> str:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
   """Rows of `Quality.compare` as Markdown."""
-  lines = [
-    ['mode', 'at', 'z: cosine', 'norm', 'θ: cosine', 'norm', 'error', 'scaled']
-  ]
+  head = 'mode', 'at', 'z: cosine', 'norm', 'θ: cosine', 'norm', 'error'
+  lines = [[*head, 'scaled', 'fallback']]
   for row in rows:
     t = row.get('iterations')
     z, theta = row['z'], row['theta']
@@ -67,6 +80,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         number(z['cosine']['median']),
         number(z['norm_ratio']['median']),
         *(number(theta[name]) for name in gradient_quality.MEASURES),
+        number(row.get('fallbacks')),
       ]
     )
   return tables.markdown(lines)
@@ -80,7 +94,9 @@ def compare_gradients(
   iterations: int = 10,
   optimizer: inner_step.Optimizer = inner_step.GradientDescent(),  # noqa: B008
   grad_clip: float | None = None,
-  settings: Sequence[gradient_settings.Setting] = gradient_settings.SETTINGS,
+  settings: Sequence[
+    gradient_settings.Setting | gradients.Gradient
+  ] = gradient_settings.SETTINGS,
   margins: reference_lib.Margins | None = None,
 ) -> Comparison:
   """Compares gradient modes with the exact gradient of an argmin.
@@ -96,8 +112,9 @@ def compare_gradients(
     iterations: T, inner steps.
     optimizer: the inner optimiser.
     grad_clip: see `decode`.
-    settings: the modes.
-    margins: where the energy has kinks, see `gradient_reference.Problem`.
+    settings: the modes, such as `Dense(max_growth=1e12)`.
+    margins: where the energy has kinks: a function of `(inputs, y)` to
+      `(B, K)`, zero at kinks and continuous, see `gradient_reference.Problem`.
 
   Returns:
     A `Comparison`. Sets whose exact gradient means nothing (a singular or
@@ -105,14 +122,31 @@ def compare_gradients(
     out; without any other set there are no numbers.
 
   Raises:
-    ValueError: if shapes do not fit, or the sets are too large.
+    ValueError: if shapes do not fit, the sets are too large, or a setting is
+      wrong.
   """
+  settings = [gradient_settings.setting_of(setting) for setting in settings]
+  iterations = option_checks.integer('iterations', iterations, 0)
+  _check_shapes(inputs)
   with jax.enable_x64(True):
     problem = reference_lib.Problem(energy, inputs, loss, margins)
     descent = gradient_quality.Descent(iterations, optimizer, grad_clip)
     quality = gradient_quality.Quality(problem, descent)
     rows = mode_rows(quality, settings)
     return Comparison(rows, quality.reference.counts, quality.reference)
+
+
+def _check_shapes(inputs):
+  for name, axes in (('z', '(B, Z)'), ('initial_set', '(B, N, D)')):
+    value = getattr(inputs, name)
+    shape = None if value is None else np.shape(value)
+    if value is None or len(shape) != axes.count(',') + 1:
+      raise ValueError(f'inputs.{name} must have shape {axes}; got {shape}.')
+  if 0 in shape:
+    raise ValueError(
+      f'inputs.initial_set of shape {shape} is empty; compare gradients on at '
+      'least one set of at least one number.'
+    )
 
 
 def mode_rows(

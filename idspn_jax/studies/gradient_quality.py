@@ -108,7 +108,7 @@ def measures(exact: np.ndarray, other: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def leaves_by_name(tree: Any) -> dict[str, jax.Array]:
-  """The leaves of a tree of parameters, named by their paths."""
+  """The leaves of a gradient by parameters, named by their paths."""
   found = jax.tree_util.tree_flatten_with_path(tree)[0]
   return {
     jax.tree_util.keystr(path, simple=True, separator='/') or 'params': leaf
@@ -158,7 +158,9 @@ class Quality:
     """
     inputs = reference_lib.in_float64(problem.inputs)
     self.problem = problem._replace(
-      energy=energy_lib.checked(problem.energy), inputs=inputs
+      energy=energy_lib.checked(problem.energy),
+      inputs=inputs,
+      loss=reference_lib.checked_loss(problem.loss),
     )
     self.descent = descent
     self._solver = reference_lib.Solver(self.problem, descent.rate)
@@ -176,7 +178,7 @@ class Quality:
       functools.partial(reference_lib.pull_back, energy)
     )
     self._v = jax.jit(
-      functools.partial(reference_lib.loss_gradient, problem.loss)
+      functools.partial(reference_lib.loss_gradient, self.problem.loss)
     )
 
   def at_optimum(self) -> Point:
@@ -216,9 +218,9 @@ class Quality:
 
   def _implicit(self, mode, point, exact):
     u, failed = _solver(mode)(point.hessian, point.v)
-    # Not by a product: what is not finite stays in its own set.
-    u = jnp.where(exact[:, None, None], u, 0.0)
-    gradient = self._pull_back(self.problem.inputs, point.y, u)
+    gradient = self._pull_back(
+      self.problem.inputs, point.y, u, jnp.asarray(exact)
+    )
     return gradient, int(np.sum(np.asarray(failed) & exact))
 
   def _unrolled(self, iterations, exact):
@@ -227,13 +229,16 @@ class Quality:
 
     @jax.jit
     def gradient(inputs, exact):
-      def total(inputs):
-        found = self.descent.run(
+      def decoded(inputs):
+        return self.descent.run(
           problem.energy, inputs, iterations, gradient=mode
-        )
-        return jnp.sum(jnp.where(exact, problem.loss(found.set), 0.0))
+        ).set
 
-      return jax.grad(total)(inputs)
+      inputs = reference_lib.standing_in(exact, inputs)
+      y, transpose = jax.vjp(decoded, inputs)
+      v = reference_lib.loss_gradient(problem.loss, y)
+      found = transpose(jnp.where(exact[:, None, None], v, 0.0))[0]
+      return reference_lib.without_integers(found)
 
     return gradient(problem.inputs, jnp.asarray(exact))
 
@@ -256,7 +261,8 @@ class Quality:
       A row: what was compared, the number of `sets` that count, of
       `fallbacks` among them, and every one of `MEASURES` of `z` (median and
       quartiles over sets), of all `parameters` together (`theta`), and of
-      each. None where there is no number.
+      each. None where there is no number; there is none where all sets that
+      count fell back, which the mode's own gradient has no part in.
     """
     reference = reference or self.reference
     exact = reference.exact
@@ -274,7 +280,16 @@ class Quality:
       'sets': int(np.sum(exact)),
       'fallbacks': fallbacks,
     }
-    return {**row, **compared(reference.gradient, found, exact)}
+    found = compared(reference.gradient, found, exact)
+    if fallbacks and fallbacks == row['sets']:
+      found = _without_numbers(found)
+    return {**row, **found}
+
+
+def _without_numbers(found):
+  if isinstance(found, dict):
+    return {name: _without_numbers(value) for name, value in found.items()}
+  return None
 
 
 def _flat(array, rows):
@@ -305,7 +320,11 @@ def compared(
     for name in groups[0]
   }
   names = [name for name in each if name != 'initial_set']
-  whole = [np.concatenate([g[n] for n in names], axis=1) for g in groups]
+  # Without any parameters there is nothing, and no number.
+  whole = [
+    np.concatenate([np.zeros((1, 0)), *(g[n] for n in names)], axis=1)
+    for g in groups
+  ]
   return {
     **found,
     'theta': _numbers(measures(*whole)),

@@ -20,25 +20,8 @@ import numpy as np
 from idspn_jax.ops import clip
 from idspn_jax.solvers import energy as energy_lib
 from idspn_jax.solvers import linear_solve
+from idspn_jax.studies import gradient_status
 
-# What may be wrong with a set, in the order in which it is asked.
-EXACT = 'exact'
-STATUSES = (
-  'not finite',
-  'at a kink',
-  'not converged',
-  'singular',
-  'indefinite',
-  'no gradient',
-  EXACT,
-)
-# Largest residual of a converged set, relative to that of the initial set.
-CONVERGED = 1e-9
-# Smallest eigenvalue of a regular Hessian, relative to the largest.
-REGULAR = 1e-10
-# How close a set that has not converged is to a kink that holds it, in the
-# set's units.
-NEAR = 1e-5
 # Largest N·D whose Hessian is built.
 LARGEST = 1024
 _SETTLING_STEPS = 500
@@ -79,7 +62,7 @@ class Reference(NamedTuple):
     hessian: `(B, N·D, N·D)`.
     eigenvalues: of the Hessian, ascending, `(B, N·D)`.
     rank: of the Hessian, `(B,)`.
-    status: one of `STATUSES` per set.
+    status: one of `gradient_status.STATUSES` per set.
     v: gradient of the loss with respect to the set, `(B, N, D)`.
     u: solution of `H u = v`, `(B, N, D)`; zero unless exact.
     gradient: of the sum of the losses of the exact sets, an `Inputs`.
@@ -99,12 +82,15 @@ class Reference(NamedTuple):
   @property
   def exact(self) -> np.ndarray:
     """Which sets have an exact gradient, `(B,)` booleans."""
-    return self.status == EXACT
+    return self.status == gradient_status.EXACT
 
   @property
   def counts(self) -> dict[str, int]:
     """The number of sets of every status, by status."""
-    return {name: int(np.sum(self.status == name)) for name in STATUSES}
+    return {
+      name: int(np.sum(self.status == name))
+      for name in gradient_status.STATUSES
+    }
 
 
 def in_float64(tree: Any) -> Any:
@@ -130,16 +116,80 @@ def hessians(
   return linear_solve.blocks(product, y)
 
 
+def checked_loss(loss: Loss) -> Loss:
+  """Wraps a loss so that a wrong result is refused when it is traced.
+
+  Args:
+    loss: any loss.
+
+  Returns:
+    The same loss.
+
+  Raises:
+    ValueError: from the loss returned, if the result is not one real number
+      per set.
+  """
+
+  def with_checks(y):
+    value = loss(y)
+    shape, dtype = jnp.shape(value), jnp.result_type(value)
+    if shape != y.shape[:1] or not jnp.issubdtype(dtype, jnp.floating):
+      raise ValueError(
+        f'loss must return one real number per set, shape {y.shape[:1]}; got '
+        f'shape {shape} of {dtype}. Sum or average over all axes but the first.'
+      )
+    return value
+
+  return with_checks
+
+
+def standing_in(counted: jax.Array, tree: Any) -> Any:
+  """Puts the first set that counts in the place of every one that does not.
+
+  Whatever is not finite there would otherwise reach the parameters' gradient,
+  which all sets share: zero times NaN is NaN.
+
+  Args:
+    counted: which sets count, `(B,)` booleans.
+    tree: arrays of `(B, …)`, or `Inputs`, whose parameters stay.
+  """
+  rows = jnp.arange(counted.shape[0])
+  rows = jnp.where(counted, rows, jnp.argmax(counted))
+  if isinstance(tree, energy_lib.Inputs):
+    by_set = jax.tree.map(lambda x: x[rows], tree._replace(params=None))
+    return by_set._replace(params=tree.params)
+  return jax.tree.map(lambda x: x[rows], tree)
+
+
+def without_integers(gradient: Any) -> Any:
+  """Puts None for the derivatives of what has none, such as integers."""
+  return jax.tree.map(
+    lambda x: None if x.dtype == jax.dtypes.float0 else x, gradient
+  )
+
+
 def pull_back(
   energy: energy_lib.Energy,
   inputs: energy_lib.Inputs,
   y: jax.Array,
   u: jax.Array,
+  counted: jax.Array,
 ) -> energy_lib.Inputs:
-  """The implicit gradient `-uᵀ ∂F/∂(θ, z, Y₀)` of the sum over sets."""
+  """The implicit gradient `-uᵀ ∂F/∂(θ, z, Y₀)` of the sum over sets.
+
+  Args:
+    energy: of the inner problem.
+    inputs: what it depends on.
+    y: where its derivatives are taken, `(B, N, D)`.
+    u: `(B, N, D)`.
+    counted: which sets count, `(B,)` booleans; the others add nothing.
+  """
   gradient = energy_lib.energy_gradient(energy)
+  inputs, y = standing_in(counted, inputs), standing_in(counted, y)
   _, transpose = jax.vjp(lambda inputs: gradient(inputs, y), inputs)
-  return transpose(-u)[0]
+  # Not by a product: what is not finite stays in its own set.
+  found = transpose(-jnp.where(counted[:, None, None], u, 0.0))[0]
+  return without_integers(found)
 
 
 def loss_gradient(loss: Loss, y: jax.Array) -> jax.Array:
@@ -154,8 +204,18 @@ def kink_distance(
 
   That of a margin `m` is `|m| / ‖∂m/∂Y‖`. A margin that does not depend on the
   set is no kink.
+
+  Raises:
+    ValueError: if the margins are not real numbers of shape `(B, K)`.
   """
   value = margins(inputs, y)
+  shape, dtype = jnp.shape(value), jnp.result_type(value)
+  real = jnp.issubdtype(dtype, jnp.floating)
+  if len(shape) != 2 or shape[0] != len(y) or not real:
+    raise ValueError(
+      f'margins must return K real numbers per set, shape ({len(y)}, K); got '
+      f'shape {shape} of {dtype}.'
+    )
 
   def directional(u):
     return jax.jvp(lambda y: margins(inputs, y), (y,), (u,))[1]
@@ -224,10 +284,16 @@ def _newton(energy, inputs, y):
 
 
 def _solve(values, vectors, v):
+  """`H⁻¹ v` by eigenvectors; without those of infinite eigenvalues."""
   flat = v.reshape(values.shape)
   u = jnp.einsum('bji,bj->bi', vectors, flat)
   u = u / jnp.where(values == 0, 1.0, values)
   return jnp.einsum('bij,bj->bi', vectors, u).reshape(v.shape)
+
+
+def _norms(x):
+  with np.errstate(all='ignore'):  # Sets that have diverged.
+    return np.linalg.norm(np.asarray(x).reshape(len(x), -1), axis=-1)
 
 
 class Solver:
@@ -256,7 +322,6 @@ class Solver:
 
     @jax.jit
     def optimum(inputs, y):
-      first = clip.set_norm(gradient(inputs, inputs.initial_set))
       y = _settle(gradient, inputs, y, rate)
       y = _newton(energy, inputs, y)
       hessian = hessians(energy, inputs, y)
@@ -265,69 +330,31 @@ class Solver:
       kink = jnp.full(y.shape[:1], jnp.nan)
       if margins is not None:
         kink = kink_distance(margins, inputs, y)
-      residual = clip.set_norm(gradient(inputs, y))
-      scale = jnp.where(first > 0, first, 1.0)
-      return y, residual, scale, kink, hessian, values, vectors, v
+      return y, gradient(inputs, y), kink, hessian, values, vectors, v
 
     @jax.jit
     def finish(inputs, y, values, vectors, v, exact):
       u = jnp.where(exact[:, None, None], _solve(values, vectors, v), 0.0)
-      return u, pull_back(energy, inputs, y, u)
+      return u, pull_back(energy, inputs, y, u, exact)
 
-    self._optimum, self._finish = optimum, finish
+    self._optimum, self._finish, self._solve = optimum, finish, jax.jit(_solve)
 
   def __call__(self, y: jax.Array) -> Reference:
     """Converges from `y`, `(B, N, D)`, and differentiates the optimum."""
     inputs = self._problem.inputs
-    y, residual, scale, kink, hessian, values, vectors, v = self._optimum(
-      inputs, y
+    y, g, kink, hessian, values, vectors, v = self._optimum(inputs, y)
+    residual, kink, eigenvalues = map(np.asarray, (_norms(g), kink, values))
+    # Flat directions have no Newton step; their sets are singular.
+    stiff = np.where(
+      gradient_status.is_regular(eigenvalues), eigenvalues, np.inf
     )
-    numbers = [np.asarray(a) for a in (residual, scale, kink, values)]
-    norm = np.linalg.norm(np.asarray(v).reshape(len(v), -1), axis=-1)
-    rank, status = judge(*numbers, norm)
-    u, gradient = self._finish(
-      inputs, y, values, vectors, v, jnp.asarray(status == EXACT)
+    newton = self._solve(jnp.asarray(stiff), vectors, g)
+    size = np.maximum(_norms(y), _norms(y - inputs.initial_set))
+    rank, status = gradient_status.judge(
+      residual, _norms(newton), size, kink, eigenvalues, _norms(v)
     )
-    residual, _, kink, eigenvalues = numbers
+    exact = jnp.asarray(status == gradient_status.EXACT)
+    u, gradient = self._finish(inputs, y, values, vectors, v, exact)
     return Reference(
       y, residual, kink, hessian, eigenvalues, rank, status, v, u, gradient
     )
-
-
-def judge(
-  residual: np.ndarray,
-  scale: np.ndarray,
-  kink: np.ndarray,
-  eigenvalues: np.ndarray,
-  norm: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-  """Ranks, and what is wrong with every set, if anything.
-
-  Args:
-    residual: norm of the energy's gradient at the optimum, `(B,)`.
-    scale: that at the initial set, `(B,)`.
-    kink: distance to the nearest kink, `(B,)`.
-    eigenvalues: of the Hessian, ascending, `(B, N·D)`.
-    norm: of the loss's gradient, `(B,)`.
-
-  Returns:
-    Ranks, `(B,)`, and statuses, `(B,)` of `STATUSES`.
-  """
-  magnitude = np.abs(eigenvalues)
-  bound = REGULAR * np.max(magnitude, axis=-1)
-  rank = np.sum(magnitude > bound[:, None], axis=-1)
-  unsolved = residual > CONVERGED * scale
-  finite = np.isfinite(residual) & np.all(np.isfinite(eigenvalues), axis=-1)
-  status = np.select(
-    [
-      ~(finite & np.isfinite(norm)),
-      unsolved & (kink < NEAR),
-      unsolved,
-      rank < eigenvalues.shape[-1],
-      eigenvalues[:, 0] < 0,
-      norm == 0,
-    ],
-    STATUSES[:-1],
-    EXACT,
-  )
-  return rank, status

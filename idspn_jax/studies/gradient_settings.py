@@ -1,6 +1,7 @@
 """Which gradient modes the study compares, with which options."""
 
 from collections.abc import Mapping
+import dataclasses
 import types
 from typing import Any, NamedTuple
 
@@ -25,6 +26,33 @@ class Setting(NamedTuple):
   def build(self, **more: Any) -> gradients.Gradient:
     """The mode; further options replace the setting's own."""
     return gradients.gradient_mode(self.mode, **{**self.options, **more})
+
+
+def setting_of(mode: Setting | gradients.Gradient) -> Setting:
+  """The setting of a mode, called by its name and the options given to it.
+
+  Args:
+    mode: a mode of the library, or a setting, which is returned as it is.
+
+  Raises:
+    ValueError: if it is anything else.
+  """
+  if isinstance(mode, Setting):
+    return mode
+  names = {kind: name for name, kind in gradients.MODES.items()}
+  name = names.get(type(mode))
+  if name is None:
+    raise ValueError(
+      'settings must be gradient modes such as idspn_jax.Dense(); got '
+      f'{mode!r}.'
+    )
+  options = {
+    field.name: getattr(mode, field.name)
+    for field in dataclasses.fields(mode)
+    if getattr(mode, field.name) != field.default
+  }
+  given = ', '.join(f'{key}={value!r}' for key, value in options.items())
+  return Setting(f'{type(mode).__name__}({given})', name, options)
 
 
 # One of every kind. γ is in units of the Hessian's eigenvalues.
