@@ -14,9 +14,8 @@ import numpy as np
 Row = Mapping[str, Any]
 
 _DARK, _LIGHT = '#1f4e8c', '#d9480f'
-_GREY = '#9aa0a6'
-# Curves beyond this are cut off: a diverged training.
-_DIVERGED = 10.0
+# Longer gaps than usual: solid and dashed lines of one colour, side by side.
+_DASHED = (0, (4, 4))
 
 
 def _check(rows, what):
@@ -39,6 +38,24 @@ def _finish(axes: matplotlib.axes.Axes, x: str, y: str) -> None:
   axes.set_xlabel(x)
   axes.set_ylabel(y)
   axes.grid(alpha=0.3)
+
+
+def _legend_below(
+  figure: matplotlib.figure.Figure, *every: matplotlib.axes.Axes, columns=4
+) -> None:
+  """One legend of these axes under the figure, off their curves."""
+  found = {}
+  for axes in every:
+    handles, names = axes.get_legend_handles_labels()
+    found.update(zip(names, handles, strict=True))
+  figure.legend(
+    found.values(),
+    found.keys(),
+    loc='outside lower center',
+    ncols=columns,
+    frameon=False,
+    fontsize=8,
+  )
 
 
 def _log(axes: matplotlib.axes.Axes, x: bool = True, y: bool = True) -> None:
@@ -117,15 +134,7 @@ def draw_modes(rows: Sequence[Row], title: str) -> matplotlib.figure.Figure:
   right.set_xlabel('norm relative to the exact gradient')
   _log(right, y=False)
   right.tick_params(labelleft=False)
-  handles, names = left.get_legend_handles_labels()
-  figure.legend(
-    handles,
-    names,
-    loc='outside lower center',
-    ncols=2,
-    frameon=False,
-    fontsize=8,
-  )
+  _legend_below(figure, left, columns=2)
   figure.suptitle(title, fontsize=10)
   return figure
 
@@ -148,7 +157,7 @@ def draw_iterations(
     ValueError: if there are no rows.
   """
   _check(rows, 'numbers of inner steps')
-  figure, grid = _figure(3)
+  figure, grid = _figure(3, height=4.1)
   lines: dict[str, list[Row]] = {}
   for row in rows:
     final = row['linearize_at'] == 'final'
@@ -158,7 +167,7 @@ def draw_iterations(
   for label, own in lines.items():
     base = own[0]['setting']
     colors.setdefault(base, f'C{len(colors)}')
-    style = '--' if label != base else '-'
+    style = _DASHED if label != base else '-'
     for axes, measure in zip(
       grid[0, :2], ('cosine', 'norm_ratio'), strict=True
     ):
@@ -166,10 +175,10 @@ def draw_iterations(
       axes.plot(
         t,
         [_value(row['theta'][measure]) for row in own],
-        style,
+        linestyle=style,
         color=colors[base],
-        marker='o',
-        markersize=3,
+        marker='o' if style == '-' else 'x',
+        markersize=3 if style == '-' else 5,
         label=label,
       )
       if style == '-':
@@ -199,7 +208,7 @@ def draw_iterations(
     axes.set_xscale('log')
     axes.xaxis.set_major_formatter('{x:g}')
     axes.axvline(trained_with, color='black', linestyle=':', linewidth=0.8)
-  left.legend(frameon=False, fontsize=7)
+  _legend_below(figure, left)
   left.set_title('lines: parameters; bands: quartiles of z', fontsize=8)
   figure.suptitle(title, fontsize=10)
   return figure
@@ -224,7 +233,7 @@ def draw_sweeps(
   """
   for rows in (gamma, cg, neumann):
     _check(rows, 'rows of options')
-  figure, grid = _figure(3)
+  figure, grid = _figure(3, height=4.1)
   panels = (
     (gamma, 'gamma', 'γ of regularised CG'),
     (cg, 'iterations', 'steps of CG'),
@@ -235,28 +244,28 @@ def draw_sweeps(
     scales = sorted({row['options'].get('scale', 1.0) for row in rows})
     for i, scale in enumerate(scales):
       own = [r for r in rows if r['options'].get('scale', 1.0) == scale]
-      # Fallbacks are Jacobian-free: not the series' own answer.
+      # Where all sets fell back to Jacobian-free there is no number.
       x = [r['options'][option] + (option == 'terms') for r in own]
       tag = f', s = {scale:g}' if option == 'terms' else ''
       for measure, style, text in (
         ('error', '-', 'error'),
-        ('scaled_error', '--', 'after the best scaling'),
+        ('scaled_error', _DASHED, 'after the best scaling'),
       ):
         y = [max(_value(r['theta'][measure]), 1e-16) for r in own]
         axes.plot(
           x,
           y,
-          style,
+          linestyle=style,
           color=f'C{i}',
-          marker='o',
-          markersize=3,
+          marker='o' if style == '-' else 'x',
+          markersize=3 if style == '-' else 5,
           label=text + tag,
         )
     _log(axes)
     if option != 'gamma':
       axes.xaxis.set_major_formatter('{x:g}')
     _finish(axes, name, 'relative error at the optimum')
-    axes.legend(frameon=False, fontsize=7)
+  _legend_below(figure, grid[0, 0], grid[0, 2], columns=4)
   figure.suptitle(title, fontsize=10)
   return figure
 
