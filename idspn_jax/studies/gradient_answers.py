@@ -10,12 +10,13 @@ import numpy as np
 
 from idspn_jax.studies import gradient_comparison
 from idspn_jax.studies import gradient_cost
+from idspn_jax.studies import gradient_training
 
 Row = Mapping[str, Any]
 _MIB = 2**20
 # Memory budgets, relative to the mode that takes least.
 BUDGETS = (1.05, 1.5, 3.0, np.inf)
-# A mode is as good as the best if its error or loss is within this share.
+# A mode is as good as the best if its error is within this share.
 _EQUAL = 0.02
 # A gradient with a larger error is as good as unrelated to the exact one.
 _FAR = 0.9
@@ -80,11 +81,16 @@ def closest(modes: Sequence[Row]) -> list[str]:
   return found
 
 
-def _loss_at(row, step):
-  """Mean training loss over seeds at a step, by interpolation."""
+def _mean_loss(row):
+  """Steps `(K,)` and mean training losses over seeds `(K,)`."""
   loss = np.array(row['loss'], float)
-  steps = row['steps_per_point'] * (1 + np.arange(loss.shape[1]))
-  return float(np.interp(step, steps, loss.mean(0)))
+  return row['steps_per_point'] * (1 + np.arange(loss.shape[1])), loss.mean(0)
+
+
+def _diverged(row):
+  """How many of a row's seeds have diverged."""
+  loss, test = (np.array(row[name], float) for name in ('loss', 'test_loss'))
+  return int(np.sum(gradient_training.diverged(loss, test)))
 
 
 def training_table(
@@ -97,9 +103,11 @@ def training_table(
     cost: see `gradient_cost.cost_rows`, of that model.
 
   Returns:
-    A row per mode: its rate, `test_loss` (mean and standard deviation over
-    seeds) after all steps, the training loss at the time that the fastest mode
-    takes for all of them, seconds per step, and peak MiB.
+    A row per mode: its rate, and whether that or the one that was tuned is at
+    an edge; the number of seeds that diverged; `test loss` (mean and standard
+    deviation over seeds) and training loss after all steps; the training loss
+    at the time that the fastest mode takes for all of them, which is read from
+    the middle of a slower mode's curve; seconds per step, and peak MiB.
   """
   seconds = seconds_per_step(cost)
   t = min((row['iterations'] for row in cost), default=None)
@@ -112,56 +120,88 @@ def training_table(
   for row in rows:
     name = row['setting']
     test = np.array(row['test_loss'], float)
+    steps, loss = _mean_loss(row)
     own = {
       'mode': name,
       'rate': row['rate'],
-      'rate at the edge': row['at_edge'],
+      'rate at the edge': row['at_edge'] or row.get('tuned_at_edge', False),
+      'diverged seeds': _diverged(row),
       'fallbacks a step': float(np.mean(row['fallbacks'])),
       'test loss': float(test.mean()),
       'std': float(test.std(ddof=1)) if len(test) > 1 else None,
+      'training loss': float(loss[-1]),
       'loss at equal time': None,
       's a step': seconds.get(name),
       'MiB': peak[name] / _MIB if name in peak else None,
     }
     if budget is not None and name in seconds:
-      own['loss at equal time'] = _loss_at(row, budget / seconds[name])
+      at = np.interp(budget / seconds[name], steps, loss)
+      own['loss at equal time'] = float(at)
     found.append(own)
   return found
 
 
 def trains_best(table: Sequence[Row]) -> list[str]:
   """Sentences on a table of `training_table`."""
-  losses = {
-    row['mode']: row['test loss']
+  known = [
+    row
     for row in table
-    if np.isfinite(row['test loss'])
-  }
-  if not losses:
+    if not row['diverged seeds'] and np.isfinite(row['test loss'])
+  ]
+  if not known:
     return ['Every mode diverged.']
-  name, least = _best(losses)
-  found = [f'At equal steps {name} trains best: test loss {least:.2g}.']
+  best, others = _within_spread(known)
+  gone = [row['mode'] for row in table if row['diverged seeds']]
+  spread = '' if best['std'] is None else f' ± {best["std"]:.2g}'
+  text = (
+    f'At equal steps {best["mode"]} trains best: test loss '
+    f'{best["test loss"]:.2g}{spread}, training loss '
+    f'{best["training loss"]:.2g}, of {len(table)} modes compared'
+  )
+  if others:
+    text += f'; within its spread: {", ".join(others)}'
+  if gone:
+    text += f'; seeds diverged under {", ".join(gone)}'
+  found = [f'{text}.']
   timed = {
     row['mode']: row['loss at equal time']
-    for row in table
+    for row in known
     if row['loss at equal time'] is not None
-    and np.isfinite(row['loss at equal time'])
   }
   if timed:
     name, least = _best(timed)
-    found.append(f'At equal time {name}: training loss {least:.2g}.')
-  peaks = {r['mode']: r['MiB'] for r in table if r['MiB'] is not None}
-  peaks = {mode: peak for mode, peak in peaks.items() if mode in losses}
-  if peaks:
+    found.append(
+      f'At equal time {name}: training loss {least:.2g}; slower modes are read '
+      'in the middle of their training, before their rates have fallen.'
+    )
+  measured = [row for row in known if row['MiB'] is not None]
+  if measured:
     parts, seen = [], None
     for factor in BUDGETS:
-      limit = factor * min(peaks.values())
-      name, _ = _best({m: losses[m] for m, p in peaks.items() if p <= limit})
+      limit = factor * min(row['MiB'] for row in measured)
+      best, others = _within_spread([r for r in measured if r['MiB'] <= limit])
+      name = _join([best['mode'], *others])
       if name != seen:
         size = 'any memory' if np.isinf(factor) else f'{limit:.3g} MiB'
         parts.append(f'{name} within {size}')
       seen = name
     found.append(f'At equal memory, by test loss: {"; ".join(parts)}.')
   return found
+
+
+def _within_spread(table):
+  """The row of the least test loss, and the modes within its spread.
+
+  That is a standard deviation over seeds, but 2 % at least.
+  """
+  best = min(table, key=lambda row: row['test loss'])
+  spread = max(best['std'] or 0.0, _EQUAL * best['test loss'])
+  others = [
+    row['mode']
+    for row in table
+    if row is not best and row['test loss'] <= best['test loss'] + spread
+  ]
+  return best, others
 
 
 def memory_growth(cost: Sequence[Row]) -> str:

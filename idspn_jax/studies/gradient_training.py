@@ -38,6 +38,8 @@ CHUNK = 25
 # Of the short training: the share of its steps, the last ones, whose mean loss
 # picks the rate.
 _LAST = 0.2
+# How far the last training loss may be above the first one, by chance.
+_NOISE = 1.1
 
 
 class Lane(NamedTuple):
@@ -68,6 +70,19 @@ class Curves(NamedTuple):
   fallbacks: np.ndarray
   test_loss: np.ndarray
   variables: list[Any]
+
+
+def diverged(loss: np.ndarray, test_loss: np.ndarray) -> np.ndarray:
+  """Which trainings have diverged, `(L,)` booleans.
+
+  Those whose test loss is not finite, or whose last training loss is more than
+  a tenth above the first one.
+
+  Args:
+    loss: training losses, means over some steps, `(L, K)`.
+    test_loss: after the last step, `(L,)`.
+  """
+  return ~(np.isfinite(test_loss) & (loss[:, -1] <= _NOISE * loss[:, 0]))
 
 
 class Trainer:
@@ -245,7 +260,7 @@ def tune(
 
   Returns:
     A row for every `rate`, ascending, with its `loss`: the mean training loss
-    of the last fifth of the steps, infinite if it diverged.
+    of the last fifth of the steps, infinite if it `diverged`.
   """
   losses: dict[float, float] = {}
   new = list(rates)
@@ -256,8 +271,9 @@ def tune(
       filled = own + own[-1:] * (lanes - len(own))
       found = trainer.train([Lane(rate, seed) for rate in filled], steps)
       last = max(1, round(_LAST * found.loss.shape[1]))
-      means = np.mean(found.loss[: len(own), -last:], axis=1)
-      means = np.where(np.isfinite(means), means, np.inf)
+      means = np.mean(found.loss[:, -last:], axis=1)
+      bad = diverged(found.loss, found.test_loss) | ~np.isfinite(means)
+      means = np.where(bad, np.inf, means)[: len(own)]
       losses.update(zip(own, means.tolist(), strict=True))
     new = _beyond(losses, lanes)
   return [{'rate': rate, 'loss': losses[rate]} for rate in sorted(losses)]
@@ -287,7 +303,7 @@ def train_setting(
   """Tunes a mode's learning rate, then trains it under several seeds.
 
   A rate that a short training bears may be too large for a longer one: where a
-  seed diverges, all are trained again with the next smaller rate.
+  seed has `diverged`, all are trained again with the next smaller rate.
 
   Args:
     config: of the task; its seed tunes, the seeds after it are trained.
@@ -298,9 +314,12 @@ def train_setting(
     steps: training steps of every seed; both multiples of `CHUNK`.
 
   Returns:
-    A row for the tables: the setting, its `rate`, whether that is `at_edge` of
-    those tried, larger ones that it `diverged_at`, the curves as lists, one per
-    seed, and `test_loss`. And the variables of the first of these seeds.
+    A row for the tables: the setting, its `rate`, the `tuned_rate` that it
+      was to have, whether they are at an edge of those tried (`at_edge`,
+      `tuned_at_edge`), rates that it `diverged_at` (its own is one of them if
+      no smaller one was tried), the curves as lists, one per seed, and
+      `test_loss`.
+    The variables of the first of these seeds.
   """
   trainer = Trainer(config, setting, optimizer)
   tried = tune(trainer, RATES[optimizer], config.seed, tune_steps, seeds)
@@ -310,7 +329,7 @@ def train_setting(
   diverged_at = []
   for rate in sorted((r for r in rates if r <= best), reverse=True):
     found = trainer.train([Lane(rate, seed) for seed in own], steps)
-    if np.all(np.isfinite(found.test_loss)):
+    if not np.any(diverged(found.loss, found.test_loss)):
       break
     diverged_at.append(rate)
   row = {
@@ -320,6 +339,8 @@ def train_setting(
     'optimizer': optimizer,
     'rate': rate,
     'at_edge': rate in (rates[0], rates[-1]),
+    'tuned_rate': best,
+    'tuned_at_edge': best in (rates[0], rates[-1]),
     'tried': tried,
     'diverged_at': diverged_at,
     'tune_steps': tune_steps,
