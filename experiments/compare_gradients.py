@@ -120,10 +120,13 @@ def _fresh(config, out):
 
   from idspn_jax.runs import config as config_lib
   from idspn_jax.runs import loading
+  from idspn_jax.studies import gradient_problem
   from idspn_jax.tasks import registry
 
   config_lib.check(config)
   experiment = registry.build(config)
+  # Before any training.
+  gradient_problem.check(config, experiment.task)
   variables = experiment.task.init(jax.random.key(config.seed))
   data = experiment.data(config.seed)
   return loading.LoadedRun(out, config, experiment.task, data, 0, variables)

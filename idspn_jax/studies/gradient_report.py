@@ -1,8 +1,6 @@
 """The study of gradient modes as a whole: sections, tables, files, figures."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-import csv
-import io
 import json
 import os
 from typing import Any
@@ -17,6 +15,7 @@ from idspn_jax.runs import provenance
 from idspn_jax.studies import gradient_answers
 from idspn_jax.studies import gradient_comparison
 from idspn_jax.studies import gradient_cost
+from idspn_jax.studies import gradient_csv
 from idspn_jax.studies import gradient_page
 from idspn_jax.studies import gradient_problem
 from idspn_jax.studies import gradient_quality
@@ -33,19 +32,6 @@ SECTIONS = {
   'neumann': 'Terms and scale of the Neumann series',
   'starts': 'Numbers of starts',
 }
-_COLUMNS = (
-  'model',
-  'section',
-  'setting',
-  'mode',
-  'options',
-  'iterations',
-  'linearize_at',
-  'starts',
-  'sets',
-  'fallbacks',
-  'gradient',
-)
 _CAPTIONS = {
   'modes': 'Gradient quality: dots are of the parameters, whiskers the '
   'quartiles of z over sets.',
@@ -101,13 +87,15 @@ class Report:
         'step': run.step,
         'config': json.loads(run.config.to_json()),
         'trained_with': descent.iterations,
+        'left_out': gradient_problem.left_out(run.config),
         'counts': reference.counts,
         'sets': set_rows(reference),
         'residuals': residual_rows(quality),
         'sections': {},
       }
       self._models[name] = found
-      progress('Sets', gradient_answers.exact_sets(reference.counts))
+      text = gradient_answers.exact_sets(reference.counts)
+      progress('Sets', '\n'.join([text, *found['left_out']]))
       for section, rows in gradient_sweeps.all_sections(
         quality,
         iterations=iterations,
@@ -117,7 +105,7 @@ class Report:
       ):
         # As it will be read: not finite is None.
         found['sections'][section] = files.plain(rows)
-        progress(SECTIONS[section], gradient_comparison.table(rows))
+        progress(SECTIONS[section], section_table(rows))
 
   def add_cost(
     self, name: str, config: ml_collections.ConfigDict, repeats: int
@@ -154,7 +142,7 @@ class Report:
     for name, model in self._models.items():
       found.append(f'{name}: {gradient_answers.exact_sets(model["counts"])}')
       own = gradient_answers.closest(model['sections'].get('modes', []))
-      found += [f'{name}: {text}' for text in own]
+      found += [f'{name}: {text}' for text in (*model['left_out'], *own)]
     for title, table in self.training_tables():
       own = gradient_answers.trains_best(table)
       found.append(f'Training, {title}: {" ".join(own)}')
@@ -175,26 +163,15 @@ class Report:
       'training': self._training,
       **provenance.provenance(),
     }
-    paths = [
-      os.path.join(directory, name)
-      for name in (
-        'report.json',
-        'gradients.csv',
-        'sets.csv',
-        'cost.csv',
-        'training.csv',
-      )
-    ]
-    files.write_json(paths[0], content)
-    costs = [{'model': m, **r} for m, own in self._cost.items() for r in own]
-    lines = (
-      self._gradient_lines(),
-      self._set_lines(),
-      costs,
-      self._training_lines(),
+    path = os.path.join(directory, 'report.json')
+    files.write_json(path, content)
+    paths = [path]
+    tables_by_file = gradient_csv.tables(
+      self._models, self._cost, self._training['rows']
     )
-    for path, own in zip(paths[1:], lines, strict=True):
-      files.write_atomically(path, _csv(own))
+    for name, text in tables_by_file.items():
+      paths.append(os.path.join(directory, name))
+      files.write_atomically(paths[-1], text)
     return paths
 
   def save(self, directory: str) -> list[str]:
@@ -208,41 +185,6 @@ class Report:
     page = os.path.join(directory, 'report.html')
     files.write_atomically(page, self._page(figures))
     return [*paths, *figures.values(), page]
-
-  def _gradient_lines(self):
-    for name, model in self._models.items():
-      for section, rows in model['sections'].items():
-        for row in rows:
-          about = {k: row[k] for k in _COLUMNS if k in row}
-          about.update(model=name, section=section)
-          z = {
-            f'{measure}_{part}' if part != 'median' else measure: value
-            for measure, parts in row['z'].items()
-            for part, value in parts.items()
-          }
-          yield {**about, 'gradient': 'z', **z}
-          yield {**about, 'gradient': 'parameters', **row['theta']}
-          for leaf, values in row['parameters'].items():
-            yield {**about, 'gradient': leaf, **values}
-
-  def _set_lines(self):
-    for name, model in self._models.items():
-      for i, row in enumerate(model['sets']):
-        yield {'model': name, 'set': i, **row}
-
-  def _training_lines(self):
-    for row in self._training['rows']:
-      for seed, losses in zip(row['seeds'], row['loss'], strict=True):
-        for k, loss in enumerate(losses):
-          yield {
-            'model': row['model'],
-            'optimizer': row['optimizer'],
-            'setting': row['setting'],
-            'rate': row['rate'],
-            'seed': seed,
-            'step': row['steps_per_point'] * (k + 1),
-            'loss': loss,
-          }
 
   def _figures(self, directory):
     # Here, because only drawing needs matplotlib.
@@ -293,6 +235,9 @@ class Report:
           page.figure(figures[f'{name}_{kind}'], caption)
       for section, rows in model['sections'].items():
         page.table(SECTIONS[section], gradient_comparison.table(rows))
+      every = [row for rows in model['sections'].values() for row in rows]
+      if note := gradient_comparison.fell_back(every):
+        page.items([note])
     for name, rows in self._cost.items():
       page.heading(f'Cost of a training step: {name}')
       page.figure(
@@ -315,6 +260,12 @@ class Report:
       json.dumps(files.plain(provenance.provenance()), indent=2)
     )
     return page.html()
+
+
+def section_table(rows: Sequence[Row]) -> str:
+  """Rows of a section as Markdown, and what the fall backs are."""
+  parts = gradient_comparison.table(rows), gradient_comparison.fell_back(rows)
+  return '\n\n'.join(part for part in parts if part)
 
 
 def set_rows(reference: gradient_reference.Reference) -> list[Row]:
@@ -372,19 +323,3 @@ def rows_table(rows: Sequence[Row]) -> str:
 
   head = list(rows[0])
   return tables.markdown([head, *([text(v) for v in r.values()] for r in rows)])
-
-
-def _csv(rows):
-  rows = [
-    {
-      k: json.dumps(v) if isinstance(v, Mapping | list) else v
-      for k, v in row.items()
-    }
-    for row in rows
-  ]
-  columns = list(dict.fromkeys(key for row in rows for key in row))
-  text = io.StringIO()
-  writer = csv.DictWriter(text, columns, lineterminator='\n')
-  writer.writeheader()
-  writer.writerows(rows)
-  return text.getvalue()

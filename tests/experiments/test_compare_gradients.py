@@ -17,6 +17,19 @@ WRONG = {
   (CONFIG, '--train_steps=25', '--tune_steps=7', '--out={tmp}/o'): '25',
   (CONFIG, '--train_steps=25', '--curves=x', '--out={tmp}/o'): 'not both',
   (CONFIG, '--iterations=0', '--out={tmp}'): '--iterations',
+  # Before any training.
+  (
+    '--config=configs/random_multisets.py:n=33,d=32,T=3',
+    '--config.data.num_train=128',
+    '--config.data.num_test=8',
+    '--train_steps=25',
+    '--tune_steps=25',
+    '--out={tmp}',
+  ): '1056 numbers',
+  (
+    '--config=configs/class_numbering.py:setting=reduced',
+    '--out={tmp}',
+  ): "config.task is 'class_numbering'",
   (PRETRAINED, '--curves={tmp}/none', '--out={tmp}'): 'none',
   ('--pretrained=clevr', '--out={tmp}'): 'pretrained',
 }

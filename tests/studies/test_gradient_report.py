@@ -8,11 +8,14 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
 
 import idspn_jax as ij
 from idspn_jax import errors
+from idspn_jax.figures import gradients as figures
+from idspn_jax.runs import loading
 from idspn_jax.runs import pretrained
 from idspn_jax.solvers import energy as energy_lib
 from idspn_jax.studies import gradient_answers
@@ -20,10 +23,12 @@ from idspn_jax.studies import gradient_cost
 from idspn_jax.studies import gradient_curves
 from idspn_jax.studies import gradient_page
 from idspn_jax.studies import gradient_problem
+from idspn_jax.studies import gradient_reference
 from idspn_jax.studies import gradient_report
 from idspn_jax.studies import gradient_settings
 from idspn_jax.studies import gradient_sweeps
 from idspn_jax.studies import gradient_training
+from idspn_jax.tasks import registry
 
 SETTINGS = (
   gradient_settings.SETTINGS[0],
@@ -153,6 +158,55 @@ class TestTraining:
     )
     assert row['rate'] == 0.1 and row['diverged_at'] == [1e30]
     assert row['at_edge']
+    assert row['tuned_rate'] == 1e30 and row['tuned_at_edge']
+
+  def test_a_finite_loss_above_the_start_is_divergence(self, monkeypatch):
+    """Also of one seed alone; and where no smaller rate was tried."""
+    monkeypatch.setattr(gradient_training, 'CHUNK', 2)
+    ends = {
+      8.0: [0.2, 3.0],
+      4.0: [0.45, 0.2],
+      2.0: [0.36, 0.37],
+      1.0: [0.2] * 2,
+    }
+
+    class Trainer:
+      def __init__(self, *args):
+        pass
+
+      def train(self, lanes, steps):
+        last = [ends[lane.rate][lane.seed - 1] for lane in lanes]
+        loss = np.array([[0.35, 0.3, end] for end in last])
+        return gradient_training.Curves(loss, loss, loss, loss[:, -1], last)
+
+    monkeypatch.setattr(gradient_training, 'Trainer', Trainer)
+    config = ml_collections.ConfigDict({'seed': 0})
+    for rates, rate, diverged_at in (
+      ((1.0, 2.0, 4.0, 8.0), 2.0, [8.0, 4.0]),
+      ((4.0, 8.0), 4.0, [8.0, 4.0]),
+    ):
+      tried = [{'rate': rate, 'loss': 1 / rate} for rate in rates]
+      monkeypatch.setattr(gradient_training, 'tune', lambda *args, t=tried: t)
+      row, _ = gradient_training.train_setting(
+        config, SETTINGS[0], 'sgd', seeds=2, tune_steps=2, steps=4
+      )
+      assert row['rate'] == rate and row['diverged_at'] == diverged_at
+      assert row['tuned_rate'] == 8.0 and row['tuned_at_edge']
+      assert row['at_edge'] == (rate == rates[0])
+
+  def test_a_rate_that_ends_above_its_start_is_not_tuned(self):
+    """Its last steps may be below those of the others' all the same."""
+
+    class Trainer:
+      def train(self, lanes, steps):
+        start = [0.1 if lane.rate == 4 else 0.5 for lane in lanes]
+        end = [0.3 if lane.rate == 4 else 0.4 / lane.rate for lane in lanes]
+        loss = np.array([start, end]).T
+        return gradient_training.Curves(loss, loss, loss, loss[:, -1], [])
+
+    rows = gradient_training.tune(Trainer(), (1.0, 1.6, 4.0), 0, 4, 4)
+    found = {row['rate']: row['loss'] for row in rows}
+    assert found == {1.0: 0.4, 1.6: 0.25, 4.0: np.inf}
 
   @pytest.mark.parametrize(
     ('best', 'rates'),
@@ -195,6 +249,13 @@ class TestTraining:
       trainer.train([gradient_training.Lane(0.1, 0)], 30)
     with pytest.raises(errors.UserError, match='optimizer'):
       gradient_training.Trainer(configs['tanh_sum'], SETTINGS[0], 'lion')
+
+
+def run_of(config):
+  """A run that was not trained, without variables."""
+  experiment = registry.build(config)
+  data = experiment.data(config.seed)
+  return loading.LoadedRun('here', config, experiment.task, data, 0, {})
 
 
 class TestProblem:
@@ -246,22 +307,47 @@ class TestProblem:
 
   def test_others_are_refused(self, small):
     from configs import class_numbering
-    from idspn_jax.runs import loading
-    from idspn_jax.tasks import registry
-
-    def run_of(config):
-      experiment = registry.build(config)
-      return loading.LoadedRun('here', config, experiment.task, None, 0, {})
 
     config = class_numbering.get_config('model=idspn')
-    with pytest.raises(errors.UserError, match='compare_gradients'):
+    with pytest.raises(errors.UserError, match='compare_gradients') as refused:
       gradient_problem.of_run(run_of(config), 4)
+    # What is wrong is the task, not where results go.
+    assert "config.task is 'class_numbering'" in str(refused.value)
+    assert 'here' not in str(refused.value)
     config = small(model__projection='simplex')
     with pytest.raises(errors.UserError, match='projection'):
       gradient_problem.of_run(run_of(config), 4)
     config = small(model__optimizer='line_search')
     with pytest.raises(errors.UserError, match='gradient_descent'):
       gradient_problem.of_run(run_of(config), 4)
+
+  def test_sets_too_large_are_refused(self, small):
+    config = small(data__set_size=33, data__set_dim=32)
+    with pytest.raises(errors.UserError, match='1056 numbers.*1024'):
+      gradient_problem.of_run(run_of(config), 4)
+
+  def test_what_is_left_out_is_told(self, small):
+    changes = {'model__restarts': 4, 'model__tolerance': 1e-3}
+    found = gradient_problem.left_out(small(**changes))
+    assert len(found) == 2
+    assert 'config.model.restarts=4 ' in found[0]
+    assert 'config.model.tolerance=0.001 ' in found[1]
+    assert gradient_problem.left_out(small()) == []
+
+  def test_a_model_of_bfloat16_is_studied_in_float64(self, small, x64):
+    run = run_of(small(model__dtype='bfloat16'))
+    variables = run.task.init(jax.random.key(0))
+    problem, _ = gradient_problem.of_run(run._replace(variables=variables), 4)
+    (told,) = gradient_problem.left_out(run.config)
+    assert 'config.model.dtype=bfloat16 ' in told
+    inputs = gradient_reference.in_float64(problem.inputs)
+    y = inputs.initial_set
+    # Differences that bfloat16 does not see.
+    moved = problem.energy(inputs, y + 1e-9) - problem.energy(inputs, y)
+    expected = 1e-9 * jnp.sum(
+      energy_lib.energy_gradient(problem.energy)(inputs, y), axis=(-2, -1)
+    )
+    np.testing.assert_allclose(moved, expected, rtol=1e-3)
 
 
 class _Links(html.parser.HTMLParser):
@@ -349,6 +435,50 @@ class TestReport:
         rows = list(csv.DictReader(f))
       assert rows and columns <= rows[0].keys()
 
+  def test_empty_tables_have_a_header(self, tmp_path):
+    gradient_report.Report().save_tables(str(tmp_path))
+    for name in ('gradients.csv', 'sets.csv', 'cost.csv', 'training.csv'):
+      (line,) = (tmp_path / name).read_text('utf-8').splitlines()
+      assert line.startswith('model,')
+
+  def test_what_was_left_out_and_fell_back_is_told(self, saved):
+    """In answers and on the page; older studies do not say either."""
+    report = gradient_report.Report()
+    report._models['m'] = {
+      'left_out': ['config.model.restarts=4 is left out.'],
+      'counts': {'exact': 1},
+      'sets': [{}],
+      'sections': {'modes': []},
+    }
+    assert 'm: config.model.restarts=4 is left out.' in report.answers()
+    content = json.loads((saved[0] / 'report.json').read_text('utf-8'))
+    rows = content['models']['tanh_sum_trained']['sections']['modes']
+    text = gradient_report.section_table(rows)
+    assert 'max_growth' not in text
+    text = gradient_report.section_table([{**rows[0], 'fallbacks': 1}])
+    assert 'max_growth' in text
+    del rows[0]['fallbacks']
+    assert 'max_growth' not in gradient_report.section_table(rows[:1])
+
+  def test_legends_are_off_the_curves(self, saved):
+    content = json.loads((saved[0] / 'report.json').read_text('utf-8'))
+    model = content['models']['tanh_sum_trained']
+    rows = model['sections']
+    for drawn in (
+      figures.draw_iterations(rows['iterations'], model['residuals'], 3, ''),
+      figures.draw_sweeps(
+        rows['gamma'], rows['cg_iterations'], rows['neumann'], ''
+      ),
+    ):
+      (legend,) = drawn.legends
+      axes = drawn.axes[0]
+      assert axes.get_legend() is None
+      lines = axes.get_lines()
+      styles = {(line.get_linestyle(), line.get_marker()) for line in lines}
+      assert {('-', 'o'), ('--', 'x')} <= styles
+      drawn.canvas.draw()
+      assert not legend.get_window_extent().overlaps(axes.get_window_extent())
+
   def test_page_is_whole_and_fetches_nothing(self, saved):
     text = (saved[0] / 'report.html').read_text('utf-8')
     links = _Links()
@@ -398,8 +528,37 @@ class TestAnswers:
     text = ' '.join(gradient_answers.trains_best(table))
     assert 'equal steps dear trains best: test loss 1' in text
     assert 'equal time cheap' in text
+    assert 'in the middle of their training' in text
     assert 'cheap within 1.05 MiB; dear within 3 MiB' in text
     assert 'cheap × 4.00' in gradient_answers.memory_growth(cost)
+
+  def test_spread_of_the_seeds(self):
+    """Modes within a standard deviation of the best are told with it."""
+
+    def of(setting, *test):
+      return row_of(setting, [4.0, 1.0], test_loss=[*test])
+
+    rows = [of('a', 1.0, 1.4), of('b', 1.3, 1.5), of('c', 1.6, 1.8)]
+    table = gradient_answers.training_table(rows, [])
+    (text,) = gradient_answers.trains_best(table)
+    assert 'a trains best: test loss 1.2 ± 0.28, training loss 1' in text
+    assert 'of 3 modes compared; within its spread: b.' in text
+    # One seed has no spread.
+    table = gradient_answers.training_table([of('a', 1.0), of('b', 1.1)], [])
+    (text,) = gradient_answers.trains_best(table)
+    assert text.endswith('of 2 modes compared.')
+
+  def test_modes_of_diverged_seeds_are_not_the_best(self):
+    """Of rows from before finite losses counted as diverged too."""
+    far = row_of('far', [0.3, 0.1])
+    far = {**far, 'loss': [[0.3, 0.1], [0.3, 2.5]], 'test_loss': [0.1, 0.1]}
+    rows = [far, row_of('near', [0.3, 0.2], tuned_at_edge=True)]
+    table = gradient_answers.training_table(rows, [])
+    assert [row['diverged seeds'] for row in table] == [1, 0]
+    assert [row['rate at the edge'] for row in table] == [False, True]
+    (text,) = gradient_answers.trains_best(table)
+    assert 'near trains best' in text
+    assert text.endswith('seeds diverged under far.')
 
   def test_diverged(self):
     rows = [row_of('a', [np.nan, np.nan])]
