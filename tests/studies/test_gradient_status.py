@@ -163,14 +163,22 @@ class TestStart:
     y = (3 * Z / 7).reshape(SHAPE) + away
     found = compare(energy, y=y, params=scale, rate=1.0 / scale)
     assert status(found) == 'exact'
-    # Both are zero up to rounding errors.
-    found = compare(
-      energy,
-      z=np.full_like(Z, 1e-17),
-      y=np.full(SHAPE, away),
-      params=scale,
-      rate=1.0 / scale,
-    )
+
+  @pytest.mark.parametrize('scale', [1e-12, 1e12])
+  def test_of_sets_of_zeros(self, scale):
+    """Rounding errors of the energy are larger than such a set."""
+    # There is no number between these, at which the gradient would be zero.
+    low = np.exp(0.3)
+    high = np.nextafter(low, np.inf)
+
+    def energy(inputs, y):
+      y = jnp.exp(y + 0.3)
+      square = jnp.square(y - low) + jnp.square(y - high)
+      return 0.5 * inputs.params * jnp.sum(square, axis=(-2, -1))
+
+    y = np.zeros(SHAPE)
+    found = compare(energy, y=y, params=scale, rate=0.25 / scale)
+    assert np.all(found.reference.residual > 0)
     assert status(found) == 'exact'
 
   def test_of_one_set_by_hand(self):
