@@ -225,6 +225,8 @@ def main(argv):
     for name, config in configs.items():
       table = report.add_cost(name, config, _REPEATS.value)
       _progress(f'Cost of a training step: {name}', table)
+      table = report.add_option_cost(name, config, _REPEATS.value)
+      _progress(f'Cost of the modes’ options: {name}', table)
       report.save_tables(out)
   for text in report.answers():
     print(text)

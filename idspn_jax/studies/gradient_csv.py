@@ -35,6 +35,19 @@ COLUMNS = {
     'seconds',
     'median_seconds',
   ),
+  'option_cost.csv': (
+    'model',
+    'varied',
+    'value',
+    'setting',
+    'mode',
+    'options',
+    'iterations',
+    'starts',
+    'peak_bytes',
+    'seconds',
+    'median_seconds',
+  ),
   'training.csv': (
     'model',
     'optimizer',
@@ -50,6 +63,7 @@ COLUMNS = {
 def tables(
   models: Mapping[str, Row],
   cost: Mapping[str, Sequence[Row]],
+  option_cost: Mapping[str, Sequence[Row]],
   training: Iterable[Row],
 ) -> dict[str, str]:
   """The text of every CSV file, by its name.
@@ -57,6 +71,7 @@ def tables(
   Args:
     models: what was measured of every model, by name.
     cost: rows of `gradient_cost.cost_rows`, by model.
+    option_cost: rows of `gradient_option_cost.option_rows`, by model.
     training: rows of `gradient_training.train_setting`, each with its `model`.
   """
   rows = {
@@ -66,12 +81,17 @@ def tables(
       for name, model in models.items()
       for i, row in enumerate(model['sets'])
     ),
-    'cost.csv': (
-      {'model': name, **row} for name, own in cost.items() for row in own
-    ),
+    'cost.csv': _with_model(cost),
+    'option_cost.csv': _with_model(option_cost),
     'training.csv': _training_lines(training),
   }
   return {name: _text(own, COLUMNS[name]) for name, own in rows.items()}
+
+
+def _with_model(rows) -> Iterator[Row]:
+  for name, own in rows.items():
+    for row in own:
+      yield {'model': name, **row}
 
 
 def _gradient_lines(models) -> Iterator[Row]:

@@ -8,6 +8,7 @@ import ml_collections
 
 from idspn_jax.studies import benchmarks
 from idspn_jax.studies import gradient_settings
+from idspn_jax.studies import tables
 from idspn_jax.training import parallel as parallel_lib
 
 Setting = gradient_settings.Setting
@@ -107,3 +108,20 @@ def option_rows(
   for row, seconds in zip(rows, times, strict=True):
     row.update(seconds=seconds, median_seconds=statistics.median(seconds))
   return rows
+
+
+def option_table(rows: Sequence[dict[str, Any]]) -> str:
+  """Rows of `option_rows` as Markdown, a line per variant."""
+  lines = [['option', 'value', 'mode', 'ms a step', 'MiB']]
+  for row in rows:
+    value = row['value']
+    lines.append(
+      [
+        row['varied'],
+        value if isinstance(value, str) else f'{value:g}',
+        row['setting'],
+        f'{1e3 * row["median_seconds"]:.1f}',
+        f'{row["peak_bytes"] / 2**20:.2f}',
+      ]
+    )
+  return tables.markdown(lines)

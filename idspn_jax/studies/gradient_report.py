@@ -16,6 +16,7 @@ from idspn_jax.studies import gradient_answers
 from idspn_jax.studies import gradient_comparison
 from idspn_jax.studies import gradient_cost
 from idspn_jax.studies import gradient_csv
+from idspn_jax.studies import gradient_option_cost
 from idspn_jax.studies import gradient_page
 from idspn_jax.studies import gradient_problem
 from idspn_jax.studies import gradient_quality
@@ -52,6 +53,7 @@ class Report:
     """Starts without anything."""
     self._models: dict[str, dict[str, Any]] = {}
     self._cost: dict[str, list[Row]] = {}
+    self._option_cost: dict[str, list[Row]] = {}
     self._training: dict[str, Any] = {'rows': []}
 
   def add_model(
@@ -115,6 +117,14 @@ class Report:
     self._cost[name] = files.plain(rows)
     return cost_table(self._cost[name])
 
+  def add_option_cost(
+    self, name: str, config: ml_collections.ConfigDict, repeats: int
+  ) -> str:
+    """Measures what the modes' options cost on a model; returns a table."""
+    rows = gradient_option_cost.option_rows(config, repeats)
+    self._option_cost[name] = files.plain(rows)
+    return gradient_option_cost.option_table(self._option_cost[name])
+
   def add_training(self, content: Mapping[str, Any]) -> None:
     """Takes training curves, the content of `gradient_curves.train`."""
     self._training = dict(content)
@@ -160,6 +170,7 @@ class Report:
       'answers': self.answers(),
       'models': self._models,
       'cost': self._cost,
+      'option_cost': self._option_cost,
       'training': self._training,
       **provenance.provenance(),
     }
@@ -167,7 +178,7 @@ class Report:
     files.write_json(path, content)
     paths = [path]
     tables_by_file = gradient_csv.tables(
-      self._models, self._cost, self._training['rows']
+      self._models, self._cost, self._option_cost, self._training['rows']
     )
     for name, text in tables_by_file.items():
       paths.append(os.path.join(directory, name))
@@ -196,6 +207,8 @@ class Report:
     for name, model in self._models.items():
       rows = model['sections']
       title = f'{name}: {model["counts"]["exact"]} of {len(model["sets"])} sets'
+      if not model['counts']['exact']:
+        rows = {}  # Nothing is compared.
       # A study that was cut off lacks sections.
       if 'modes' in rows:
         drawn[f'{name}_modes'] = figures.draw_modes(rows['modes'], title)
@@ -244,7 +257,12 @@ class Report:
         figures[f'{name}_cost'],
         'Whole training steps timed in turn; memory by the compiler’s count.',
       )
-      page.table('Cost', cost_table(rows))
+      page.table('Every mode', cost_table(rows))
+      if name in self._option_cost:
+        page.table(
+          'Options, inner steps and starts',
+          gradient_option_cost.option_table(self._option_cost[name]),
+        )
     if self._training['rows']:
       page.heading('Training')
       for name in dict.fromkeys(r['model'] for r in self._training['rows']):

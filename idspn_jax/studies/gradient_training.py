@@ -76,13 +76,18 @@ def diverged(loss: np.ndarray, test_loss: np.ndarray) -> np.ndarray:
   """Which trainings have diverged, `(L,)` booleans.
 
   Those whose test loss is not finite, or whose last training loss is more than
-  a tenth above the first one.
+  a tenth above its first one, or the median of all first ones: a training may
+  blow up within the steps of its own.
 
   Args:
     loss: training losses, means over some steps, `(L, K)`.
     test_loss: after the last step, `(L,)`.
   """
-  return ~(np.isfinite(test_loss) & (loss[:, -1] <= _NOISE * loss[:, 0]))
+  first = loss[:, 0]
+  finite = first[np.isfinite(first)]
+  if finite.size:
+    first = np.fmin(first, np.median(finite))
+  return ~(np.isfinite(test_loss) & (loss[:, -1] <= _NOISE * first))
 
 
 class Trainer:
@@ -270,10 +275,11 @@ def tune(
       # Always as many, so that one compiled program serves all.
       filled = own + own[-1:] * (lanes - len(own))
       found = trainer.train([Lane(rate, seed) for rate in filled], steps)
-      last = max(1, round(_LAST * found.loss.shape[1]))
-      means = np.mean(found.loss[:, -last:], axis=1)
-      bad = diverged(found.loss, found.test_loss) | ~np.isfinite(means)
-      means = np.where(bad, np.inf, means)[: len(own)]
+      loss, test_loss = found.loss[: len(own)], found.test_loss[: len(own)]
+      last = max(1, round(_LAST * loss.shape[1]))
+      means = np.mean(loss[:, -last:], axis=1)
+      bad = diverged(loss, test_loss) | ~np.isfinite(means)
+      means = np.where(bad, np.inf, means)
       losses.update(zip(own, means.tolist(), strict=True))
     new = _beyond(losses, lanes)
   return [{'rate': rate, 'loss': losses[rate]} for rate in sorted(losses)]

@@ -20,7 +20,9 @@ from idspn_jax.runs import pretrained
 from idspn_jax.solvers import energy as energy_lib
 from idspn_jax.studies import gradient_answers
 from idspn_jax.studies import gradient_cost
+from idspn_jax.studies import gradient_csv
 from idspn_jax.studies import gradient_curves
+from idspn_jax.studies import gradient_option_cost
 from idspn_jax.studies import gradient_page
 from idspn_jax.studies import gradient_problem
 from idspn_jax.studies import gradient_reference
@@ -207,6 +209,18 @@ class TestTraining:
     rows = gradient_training.tune(Trainer(), (1.0, 1.6, 4.0), 0, 4, 4)
     found = {row['rate']: row['loss'] for row in rows}
     assert found == {1.0: 0.4, 1.6: 0.25, 4.0: np.inf}
+
+  def test_what_counts_as_diverged(self):
+    loss = np.array(
+      [[0.3, 0.1], [0.4, 0.32], [0.3, 0.34], [20.0, 12.0], [np.nan, 0.1]]
+    )
+    test_loss = np.array([0.1, 0.3, 0.3, 12.0, 0.1])
+    np.testing.assert_array_equal(
+      gradient_training.diverged(loss, test_loss),
+      [False, False, True, True, False],
+    )
+    assert gradient_training.diverged(loss[:1], np.array([np.inf]))[0]
+    assert gradient_training.diverged(loss[:1] * np.nan, test_loss[:1])[0]
 
   @pytest.mark.parametrize(
     ('best', 'rates'),
@@ -397,6 +411,11 @@ def saved(curves, tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(gradient_cost, 'cost_rows', lambda config, repeats: rows)
     assert 'Dense' in report.add_cost('tanh_sum', run.config, 2)
+    every = list(gradient_option_cost.variants(run.config.model.iterations))
+    few = [every[1], *every[-2:]]
+    patch.setattr(gradient_option_cost, 'variants', lambda iterations: few)
+    table = report.add_option_cost('tanh_sum', run.config, 2)
+    assert '| starts ' in table and '| inner steps T ' in table
   report.add_training(content)
   out = tmp_path_factory.mktemp('report')
   return out, report.save(str(out))
@@ -429,15 +448,35 @@ class TestReport:
       ('gradients.csv', {'model', 'section', 'setting', 'cosine', 'error'}),
       ('sets.csv', {'model', 'set', 'status', 'residual', 'rank'}),
       ('cost.csv', {'setting', 'iterations', 'peak_bytes', 'median_seconds'}),
+      ('option_cost.csv', {'varied', 'value', 'peak_bytes', 'median_seconds'}),
       ('training.csv', {'setting', 'seed', 'step', 'loss', 'rate'}),
     ):
       with open(saved[0] / name, encoding='utf-8', newline='') as f:
         rows = list(csv.DictReader(f))
       assert rows and columns <= rows[0].keys()
 
+  def test_costs_of_options(self, saved, read_json):
+    rows = read_json(saved[0] / 'report.json')['option_cost']['tanh_sum']
+    unrolled, few, many = rows
+    assert unrolled['mode'] == 'unrolled' and unrolled['value'] == 3
+    assert unrolled['peak_bytes'] > few['peak_bytes']
+    # Starts are decoded one after another on a CPU.
+    assert (few['starts'], many['starts']) == (4, 8)
+    assert many['peak_bytes'] <= 1.05 * few['peak_bytes']
+    assert all(len(row['seconds']) == 2 for row in rows)
+
+  def test_every_option_is_varied(self):
+    every = list(gradient_option_cost.variants(10))
+    found = {}
+    for variant in every:
+      found.setdefault(variant.varied, []).append(variant.value)
+    assert all(len({*values}) > 1 for values in found.values())
+    assert {'inner steps T', 'γ', 'CG iterations', 'Neumann terms'} < {*found}
+    assert {'Neumann scale', 'linearised at', 'starts'} < {*found}
+
   def test_empty_tables_have_a_header(self, tmp_path):
     gradient_report.Report().save_tables(str(tmp_path))
-    for name in ('gradients.csv', 'sets.csv', 'cost.csv', 'training.csv'):
+    for name in gradient_csv.COLUMNS:
       (line,) = (tmp_path / name).read_text('utf-8').splitlines()
       assert line.startswith('model,')
 
