@@ -22,10 +22,17 @@ def apply(
     fixed: keys that may not be set.
 
   Raises:
-    UserError: if a key is unknown or fixed, or the value is of another type.
+    UserError: if a key is unknown, fixed or given twice, or the value is of
+      another type.
   """
+  seen = set()
   for text in overrides:
     key, _, value = text.partition('=')
+    if key in seen:
+      raise errors.UserError(
+        f'--override={text}: {key} is given twice; leave one of them out.'
+      )
+    seen.add(key)
     *groups, name = key.split('.')
     node = config
     for part in groups:

@@ -104,6 +104,33 @@ def _grid_cells(grid):
   return cells, lambda cell: cell.config
 
 
+def _check_set_once(grid):
+  """Refuses what is set twice: one value would replace the other.
+
+  Raises:
+    UserError: naming the setting and both flags.
+  """
+  overridden = {text.partition('=')[0] for text in table_flags.OVERRIDE.value}
+  flags_of = {key: f'--override={key}' for key in overridden}
+  if table_flags.STEPS.value:
+    flags_of['steps'] = '--steps'
+  for axis in grid.axes:
+    if axis.name in flags_of:
+      raise errors.UserError(
+        f'{flags_of[axis.name]} and {axis.name} of --grid: give one of them.'
+      )
+  given = _CONFIG.value.partition(':')[2].split(',')
+  if any(text.partition('=')[0].strip() == 'seed' for text in given):
+    for name, value in (
+      ('--seeds', table_flags.SEEDS.value),
+      ('seed of --grid', grid.seeds),
+    ):
+      if value is not None:
+        raise errors.UserError(
+          f'{name} and seed in --config={_CONFIG.value}: give one of them.'
+        )
+
+
 def _grid():
   """Cells, configurations by cell, seeds, and what the sweep is."""
   from idspn_jax.studies import sweep_grid
@@ -120,6 +147,7 @@ def _grid():
       "Give the grid, like --grid='model.momentum=0,0.9;seed=0..7'."
     )
   grid = sweep_grid.parse(_GRID.value)
+  _check_set_once(grid)
   cells, config_of = _grid_cells(grid)
   if grid.seeds is None:
     own = [cells[0].config(None).seed]
@@ -229,6 +257,8 @@ def main(argv):
   workdir = os.path.abspath(workdir)
   together = table_flags.TOGETHER.value
   trials = sweep_trials.plan(cells, config_of, seeds, workdir, together)
+  if not _TABLE.value:
+    sweep_trials.check_distinct(trials)
   if _LIST.value:
     print('\n'.join(trial.name for trial in trials))
     return 0

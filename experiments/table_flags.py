@@ -205,6 +205,8 @@ def change(
   """
   overrides.apply(config, texts, fixed)
   if STEPS.value:
+    if any(text.partition('=')[0] == 'steps' for text in texts):
+      raise errors.UserError('--steps and --override=steps: give one of them.')
     config.steps = STEPS.value
     for name in ('eval_every', 'checkpoint_every', 'log_every'):
       config[name] = min(config[name], STEPS.value)

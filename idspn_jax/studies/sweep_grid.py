@@ -76,6 +76,11 @@ def parse(text: str) -> Grid:
         f'--grid: {part!r} is no setting with values; write it {_EXAMPLE}.'
       )
     axis = Axis(name, _values(part, values))
+    if name == ':seed':
+      raise errors.UserError(
+        f'--grid: {part!r} would train one seed in every cell; write seed='
+        f'{values.strip()}, without the colon.'
+      )
     if name == 'seed':
       if seeds is not None:
         raise errors.UserError('--grid: seed is given twice.')
@@ -138,6 +143,10 @@ def _seeds(axis):
   if min(seeds) < 0:
     raise errors.UserError(
       f'--grid: seeds are integers from 0; got {",".join(axis.values)}.'
+    )
+  if len({*seeds}) < len(seeds):
+    raise errors.UserError(
+      f'--grid: a seed is given twice: {",".join(axis.values)}.'
     )
   return seeds
 

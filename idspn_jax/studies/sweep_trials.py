@@ -128,6 +128,27 @@ def plan(
   ]
 
 
+def check_distinct(trials: Sequence[Trial]) -> None:
+  """Refuses two cells that would train the same.
+
+  Args:
+    trials: of `plan`.
+
+  Raises:
+    UserError: naming two cells whose configs differ in nothing but the seed.
+  """
+  cells: dict[str, str] = {}
+  for trial in trials:
+    config = json.loads(next(iter(trial.configs.values())).to_json())
+    key = json.dumps({**config, 'seed': None}, sort_keys=True)
+    other = cells.setdefault(key, trial.cell)
+    if other != trial.cell:
+      raise errors.UserError(
+        f'--grid: the cells {other} and {trial.cell} have the same config; '
+        'leave one of the values out, and see that no other flag sets the key.'
+      )
+
+
 def _seed_text(seeds):
   if len(seeds) == 1:
     return f'seed{seeds[0]}'

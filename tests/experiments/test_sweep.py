@@ -24,6 +24,8 @@ GRID = (
   '--steps=4',
   *TINY,
 )
+CONFIG = '--config=configs/random_multisets.py'
+STEPS = '--steps=4'
 
 
 @pytest.fixture(scope='module')
@@ -146,6 +148,46 @@ def test_reproduce_reads_a_table(run, tmp_path):
       'needs a value like 128',
     ),
     (('--workdir=x', *GRID, '--seeds=2'), 'give one of them'),
+    (
+      ('--workdir=x', *GRID[:1], '--grid=:seed=0,1,2'),
+      "':seed=0,1,2' would train one seed in every cell; write seed=0,1,2",
+    ),
+    (
+      ('--workdir=x', f'{GRID[0]},seed=3', '--grid=seed=0,1'),
+      'd=2,seed=3: give one of them',
+    ),
+    (
+      ('--workdir=x', f'{GRID[0]},seed=3', '--grid=:T=1', '--seeds=2'),
+      '--seeds and seed in --config=',
+    ),
+    (
+      ('--workdir=x', *GRID[:1], '--grid=steps=10,20', '--steps=15'),
+      '--steps and steps of --grid: give one of them',
+    ),
+    (
+      ('--workdir=x', *GRID[:1], '--grid=:T=1', '--override=steps=3', STEPS),
+      '--steps and --override=steps: give one of them',
+    ),
+    (
+      ('--workdir=x', *GRID, '--override=learning_rate=0.1'),
+      '--override=learning_rate and learning_rate of --grid: give one of them',
+    ),
+    (
+      ('--workdir=x', *GRID, '--override=batch_size=4'),
+      'batch_size is given twice',
+    ),
+    (
+      ('--workdir=x', *GRID[:1], '--grid=learning_rate=0.01,1e-2'),
+      'the cells learning_rate=0.01 and learning_rate=1e-2 have the same',
+    ),
+    (
+      ('--workdir=x', *GRID[:1], '--grid=:n=2,4', '--override=data.set_size=3'),
+      'Config argument n is given twice',
+    ),
+    (
+      ('--workdir=x', CONFIG, '--grid=:n=2,4', '--override=data.set_size=3'),
+      'the cells n=2 and n=4 have the same config',
+    ),
     (('--workdir=x', *GRID, '--cells=a'), '--cells is for --table'),
     (('--workdir=x', *GRID, '--table=5'), '--config does not go with --table'),
     (('--workdir=x', *GRID, '--trial=y'), '--trial=y is no trial'),

@@ -39,6 +39,8 @@ class TestReading:
       ('a=0..100000000', 'is no range'),
       ('a=0..999;b=0..999', 'more than 100,000 cells'),
       ('seed=0,x', 'seeds are integers from 0; got 0,x'),
+      ('seed=0,00', 'a seed is given twice: 0,00'),
+      (':seed=0..2', 'write seed=0..2, without the colon'),
       ('seed=-1', 'seeds are integers from 0'),
     ],
   )
