@@ -72,7 +72,9 @@ _SLURM = flags.DEFINE_string(
 )
 _LIST = flags.DEFINE_bool('list', False, 'Only list the trials.')
 _STATUS = flags.DEFINE_bool(
-  'status', False, 'Only show how the trials stand, and write sweep.json.'
+  'status',
+  False,
+  'Only show how the trials stand, and write sweep.json unless a sweep runs.',
 )
 _TRIAL = flags.DEFINE_string('trial', None, 'Train this trial only.')
 _ATTACHED = flags.DEFINE_bool(
@@ -230,6 +232,53 @@ def _engine(workdir):
   )
 
 
+def _show_status(workdir, what, trials):
+  """Prints how the trials stand; writes the results unless a sweep runs."""
+  from idspn_jax.runs import directory
+  from idspn_jax.studies import sweep_board
+  from idspn_jax.studies import sweep_results
+  from idspn_jax.studies import sweeps
+
+  if not sweep_results.is_begun(workdir, trials):
+    raise errors.UserError(
+      f'--workdir={workdir} holds no sweep; check the path, or start one there '
+      'without --status.'
+    )
+  try:
+    with directory.locked(workdir):
+      results = sweep_results.ResultsFile(workdir, what, trials)
+      results.write()
+  except directory.InUse:
+    results = sweep_results.ResultsFile(workdir, what, trials)
+  rows = sweeps.Sweep(trials, results, sweep_board.Board()).rows(look=True)
+  print('\n'.join(sweep_board.format_rows(rows, (160, 10_000))))
+  return 0
+
+
+def _write_script(workdir, what, trials):
+  """Writes a script for sbatch that runs the trials which are not done."""
+  from idspn_jax.runs import files
+  from idspn_jax.studies import slurm
+  from idspn_jax.studies import sweep_results
+
+  results = sweep_results.ResultsFile(workdir, what, trials)
+  left = [trial for trial in trials if not results.is_done(trial)]
+  if not left:
+    raise errors.UserError('Every trial has finished; there is no job.')
+  slurm.write(
+    files.local_path(_SLURM.value, '--slurm'),
+    left,
+    _plan_command(workdir),
+    workdir,
+    _CPUS.value or 1,
+    _GPUS.value,
+    _MEMORY.value,
+    _TIME.value,
+  )
+  print(f'Saved {_SLURM.value}: {len(left)} jobs; sbatch {_SLURM.value}')
+  return 0
+
+
 def main(argv):
   """Runs the sweep, or what a flag asks for in its place."""
   del argv
@@ -240,7 +289,6 @@ def main(argv):
 
   from idspn_jax.runs import directory
   from idspn_jax.runs import files
-  from idspn_jax.studies import slurm
   from idspn_jax.studies import sweep_board
   from idspn_jax.studies import sweep_results
   from idspn_jax.studies import sweep_trials
@@ -269,30 +317,14 @@ def main(argv):
     registry.build(next(iter(trial.configs.values())))
     if not _STATUS.value:
       sweep_trials.check(trial)
+  if _STATUS.value:
+    return _show_status(workdir, what, trials)
   directory.prepare(workdir)
-  results = sweep_results.ResultsFile(workdir, what, trials)
-  sweep = sweeps.Sweep(trials, results, sweep_board.Board(), _RETRIES.value)
   if _SLURM.value:
-    left = [trial for trial in trials if not results.is_done(trial)]
-    if not left:
-      raise errors.UserError('Every trial has finished; there is no job.')
-    slurm.write(
-      files.local_path(_SLURM.value, '--slurm'),
-      left,
-      _plan_command(workdir),
-      workdir,
-      _CPUS.value or 1,
-      _GPUS.value,
-      _MEMORY.value,
-      _TIME.value,
-    )
-    print(f'Saved {_SLURM.value}: {len(left)} jobs; sbatch {_SLURM.value}')
-    return 0
+    return _write_script(workdir, what, trials)
   with directory.locked(workdir):
-    if _STATUS.value:
-      results.write()
-      print('\n'.join(sweep_board.format_rows(sweep.rows(), (160, 10_000))))
-      return 0
+    results = sweep_results.ResultsFile(workdir, what, trials)
+    sweep = sweeps.Sweep(trials, results, sweep_board.Board(), _RETRIES.value)
     engine = _engine(workdir)
     try:
       status = sweep.run(engine)

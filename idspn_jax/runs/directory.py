@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from typing import Any
 
 import ml_collections
@@ -21,6 +22,12 @@ _LOCK = 'lock'
 _CONFIG = 'config.json'
 _RECORD = 'data.json'
 _RESULT = 'result.json'
+# `check_free` holds a lock for an instant.
+_LOCK_ATTEMPTS = 3
+
+
+class InUse(errors.UserError):
+  """Another process writes to a directory."""
 
 
 def prepare(workdir: str) -> str:
@@ -43,7 +50,8 @@ def locked(workdir: str) -> Iterator[None]:
   The operating system frees the lock when its process ends in any way.
 
   Raises:
-    UserError: if another process holds it; names that process.
+    InUse: if another process holds it; names that process.
+    UserError: if the directory cannot be written to.
   """
   path = os.path.join(workdir, _LOCK)
   try:
@@ -51,7 +59,7 @@ def locked(workdir: str) -> Iterator[None]:
   except OSError as e:
     raise files.cannot_write(path, e) from e
   with file:
-    _acquire(file, workdir)
+    _acquire(file, workdir, _LOCK_ATTEMPTS)
     with contextlib.suppress(OSError):
       file.truncate(0)
       file.write(f'process {os.getpid()} on {socket.gethostname()}')
@@ -61,13 +69,17 @@ def locked(workdir: str) -> Iterator[None]:
       file.truncate(0)
 
 
-def _acquire(file, workdir):
+def _acquire(file, workdir, attempts=1):
   try:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError:
+    if attempts > 1:
+      time.sleep(0.1)
+      _acquire(file, workdir, attempts - 1)
+      return
     file.seek(0)
     holder = file.read().strip() or 'another process'
-    raise errors.UserError(
+    raise InUse(
       f'{workdir} is in use by {holder}; wait for it, stop it, or use another '
       '--workdir.'
     ) from None
@@ -84,7 +96,7 @@ def check_free(workdir: str) -> None:
     workdir: the directory; need not exist.
 
   Raises:
-    UserError: naming the process.
+    InUse: naming the process.
   """
   path = os.path.join(workdir, _LOCK)
   try:

@@ -7,10 +7,15 @@ import math
 import os
 from typing import IO, Any
 
+from absl import logging
 import numpy as np
 
 from idspn_jax import errors
 from idspn_jax.data import local_paths
+
+
+class Damaged(errors.UserError):
+  """A file that can be read, but whose content is not what it must be."""
 
 
 def local_path(path: str, what: str) -> str:
@@ -95,11 +100,13 @@ def read_json(path: str) -> Any:
   try:
     with open(path, encoding='utf-8') as f:
       return json.load(f)
-  except (OSError, ValueError, RecursionError) as e:
-    reason = getattr(e, 'strerror', None) or e
+  except OSError as e:
     raise errors.UserError(
-      f'Cannot read {path}: {reason}. Repair or remove it.'
+      f'Cannot read {path}: {e.strerror or e}. Check the path and its '
+      'permissions.'
     ) from e
+  except (ValueError, RecursionError) as e:
+    raise Damaged(f'Cannot read {path}: {e}. Repair or remove it.') from e
 
 
 def read_mapping(
@@ -113,23 +120,39 @@ def read_mapping(
     remedy: what to do about a damaged file, a sentence without its full stop.
 
   Raises:
-    UserError: if it cannot be read or lacks a key.
+    Damaged: if it is no JSON, no mapping, or lacks a key.
+    UserError: if it cannot be read.
   """
   if not os.path.lexists(path):
     return None
   try:
     found = read_json(path)
-  except errors.UserError as e:
-    raise errors.UserError(
-      f'{path} is damaged ({e.__cause__}); {remedy}.'
-    ) from e
+  except Damaged as e:
+    raise Damaged(f'{path} is damaged ({e.__cause__}); {remedy}.') from e
   if not isinstance(found, dict):
     reason = f'it holds {type(found).__name__} instead of a mapping'
   elif missing := [key for key in keys if key not in found]:
     reason = f'it lacks {missing[0]!r}'
   else:
     return found
-  raise errors.UserError(f'{path} is damaged ({reason}); {remedy}.')
+  raise Damaged(f'{path} is damaged ({reason}); {remedy}.')
+
+
+def set_aside(path: str, why: Exception) -> None:
+  """Renames a damaged file, so that it can be written anew, and warns.
+
+  Args:
+    path: the file; it becomes `path.damaged`.
+    why: what is wrong with it.
+
+  Raises:
+    UserError: if it cannot be renamed.
+  """
+  try:
+    os.replace(path, f'{path}.damaged')
+  except OSError as e:
+    raise cannot_write(f'{path}.damaged', e) from e
+  logging.warning('%s Moved to %s.damaged.', why, path)
 
 
 def make_directory(path: str, what: str) -> None:

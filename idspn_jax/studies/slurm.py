@@ -11,6 +11,8 @@ from idspn_jax.studies import sweep_trials
 
 # Seconds before the end of a job's time at which it is asked to save.
 _WARNING = 120
+# Of the sweep's directory, for the jobs' logs.
+FOLDER = 'slurm'
 _TIME = re.compile(r'(\d+-)?\d+(:\d+){0,2}')
 
 
@@ -57,7 +59,7 @@ def write(
     '--requeue',
     f'--signal=B:TERM@{_WARNING}',
     '--open-mode=append',
-    f'--output={os.path.join(workdir, "slurm", "%A_%a.log")}',
+    f'--output={os.path.join(workdir, FOLDER, "%A_%a.log")}',
   ]
   if gpus:
     options.append(f'--gres=gpu:{int(gpus)}')
@@ -77,5 +79,5 @@ def write(
     f'exec {shlex.join(command)} "${{trials[$SLURM_ARRAY_TASK_ID]}}"',
     '',
   ]
-  files.make_directory(os.path.join(workdir, 'slurm'), '--workdir')
+  files.make_directory(os.path.join(workdir, FOLDER), '--workdir')
   files.write_atomically(path, '\n'.join(lines))

@@ -8,11 +8,13 @@ from idspn_jax import errors
 from idspn_jax.runs import files
 from idspn_jax.runs import provenance
 from idspn_jax.studies import cells as cells_lib
+from idspn_jax.studies import slurm
 from idspn_jax.studies import sweep_trials
 from idspn_jax.studies import tables
 
 _FILE = 'sweep.json'
 _TEXT = 'sweep.md'
+_REMEDY = 'the next call of experiments.sweep writes it anew'
 
 
 class Results(NamedTuple):
@@ -22,13 +24,13 @@ class Results(NamedTuple):
     table: the number of the paper's table; None of a grid.
     setting: the table's setting.
     results: every finished run's `result.json`, by cell and seed.
-    attempts: how each attempt ended, by trial.
+    trials: what it says of every trial, by name.
   """
 
   table: str | None
   setting: str | None
   results: dict[str, dict[int, dict[str, Any]]]
-  attempts: dict[str, list[dict[str, Any]]]
+  trials: dict[str, dict[str, Any]]
 
 
 def read(path: str) -> Results:
@@ -38,11 +40,10 @@ def read(path: str) -> Results:
     path: the file.
 
   Raises:
-    UserError: if there is none, or it is damaged.
+    Damaged: if it is damaged.
+    UserError: if there is none, or it cannot be read.
   """
-  found = files.read_mapping(
-    path, ('sweep', 'trials', 'cells'), 'run the sweep again to write it anew'
-  )
+  found = files.read_mapping(path, ('sweep', 'trials', 'cells'), _REMEDY)
   if found is None:
     raise errors.UserError(
       f'{path}: no such file; experiments.sweep writes it into its --workdir.'
@@ -52,20 +53,64 @@ def read(path: str) -> Results:
       found['sweep'].get('table'),
       found['sweep'].get('setting'),
       {
-        one['cell']: {int(run['seed']): run['result'] for run in one['runs']}
+        one['cell']: {int(run['seed']): _result(run) for run in one['runs']}
         for one in found['cells']
       },
-      {one['trial']: [*one['attempts']] for one in found['trials']},
+      {one['trial']: _trial(one) for one in found['trials']},
     )
-  except (AttributeError, KeyError, TypeError, ValueError) as e:
-    raise errors.UserError(
-      f'{path} is damaged ({type(e).__name__}: {e}); run the sweep again to '
-      'write it anew.'
+  except (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+  ) as e:
+    raise files.Damaged(
+      f'{path} is damaged ({type(e).__name__}: {e}); {_REMEDY}.'
     ) from e
+
+
+def _result(run):
+  """A run's result, as far as it is read here."""
+  return {
+    **run['result'],
+    'diverged': run['result']['diverged'],
+    'metrics': {**run['result']['metrics']},
+  }
+
+
+def _trial(one):
+  """A trial, as far as it is read here."""
+  attempts = [
+    {**last, 'kind': str(last['kind']), 'text': str(last['text'])}
+    for last in one['attempts']
+  ]
+  return {
+    'trial': str(one['trial']),
+    'cell': str(one['cell']),
+    'seeds': [*map(int, one['seeds'])],
+    'state': str(one['state']),
+    'attempts': attempts,
+  }
+
+
+def is_begun(workdir: str, trials: Sequence[sweep_trials.Trial]) -> bool:
+  """Whether a directory holds a sweep, or any of these trials.
+
+  Args:
+    workdir: the directory; need not exist.
+    trials: the trials.
+  """
+  names = (_FILE, slurm.FOLDER)
+  return any(os.path.exists(os.path.join(workdir, name)) for name in names) or (
+    any(os.path.isdir(trial.directory) for trial in trials)
+  )
 
 
 class ResultsFile:
   """Grows with the sweep, and is written whole at every change.
+
+  What an earlier call wrote of other trials stays.
 
   Attributes:
     path: the file.
@@ -86,22 +131,35 @@ class ResultsFile:
       trials: its trials.
 
     Raises:
-      UserError: if the file is damaged, or of another table.
+      UserError: if the file is of another table, or cannot be read.
     """
+    self._workdir = workdir
     self.path = os.path.join(workdir, _FILE)
     self._text = os.path.join(workdir, _TEXT)
     self._sweep = sweep
     self._trials = trials
-    self.attempts: dict[str, list[dict[str, Any]]] = {}
+    self._before = Results(None, None, {}, {})
+    self._damage: files.Damaged | None = None
     if os.path.lexists(self.path):
-      before = read(self.path)
-      if before.table != sweep.get('table'):
-        raise errors.UserError(
-          f'{self.path} is of {_kind(before.table)}, not of '
-          f'{_kind(sweep.get("table"))}; use another --workdir.'
-        )
-      self.attempts = before.attempts
+      try:
+        self._before = self._read()
+      except files.Damaged as e:
+        self._damage = e
+    self.attempts: dict[str, list[dict[str, Any]]] = {
+      name: one['attempts'] for name, one in self._before.trials.items()
+    }
     self._results = {trial.name: trial.finished() for trial in trials}
+
+  def _read(self):
+    before = read(self.path)
+    old = before.table, before.setting
+    new = self._sweep.get('table'), self._sweep.get('setting')
+    if old != new:
+      raise errors.UserError(
+        f'{self.path} is of {_kind(*old)}, not of {_kind(*new)}; use another '
+        '--workdir.'
+      )
+    return before
 
   def is_done(self, trial: sweep_trials.Trial) -> bool:
     """Whether all seeds have finished."""
@@ -135,12 +193,19 @@ class ResultsFile:
     self._results[trial.name] = trial.finished()
 
   def write(self) -> None:
-    """Writes the file, and beside it `sweep.md`.
+    """Writes the file, and beside it `sweep.md`; keeps a damaged one.
 
     Raises:
       UserError: if it cannot be written.
     """
-    cells = self._cells()
+    if self._damage is not None:
+      files.set_aside(self.path, self._damage)
+      self._damage = None
+    results = self._own_results()
+    names = {trial.name for trial in self._trials}
+    for cell, own in self._kept_results().items():
+      results[cell] = {**results.get(cell, {}), **own}
+    cells = _cells(results)
     trials = [
       {
         'trial': trial.name,
@@ -151,31 +216,64 @@ class ResultsFile:
       }
       for trial in self._trials
     ]
+    kept = [
+      {**one, 'state': _state(one, results.get(one['cell'], {}))}
+      for name, one in self._before.trials.items()
+      if name not in names
+    ]
+    trials += [o for o in kept if o['attempts'] or o['state'] != 'waiting']
     content = {'sweep': self._sweep, 'trials': trials, 'cells': cells}
     files.write_json(self.path, {**content, **provenance.provenance()})
     files.write_atomically(self._text, summary(cells) + '\n')
 
   def text(self) -> str:
     """The cells so far, as Markdown."""
-    return summary(self._cells())
+    return summary(_cells(self._own_results()))
 
-  def _cells(self):
+  def _own_results(self):
     results: dict[str, dict[int, dict[str, Any]]] = {}
     for trial in self._trials:
       own = results.setdefault(trial.cell, {})
       own.update(self._results[trial.name])
-    return [
-      {
-        'cell': cell,
-        'here': _here(own),
-        'runs': [{'seed': s, 'result': own[s]} for s in sorted(own)],
-      }
-      for cell, own in results.items()
-    ]
+    return results
+
+  def _kept_results(self):
+    """Results of other seeds and cells, of runs that are still there."""
+    planned = {(t.cell, seed) for t in self._trials for seed in t.seeds}
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for cell, results in self._before.results.items():
+      directory = os.path.join(self._workdir, cell)
+      for seed, result in results.items():
+        place = cells_lib.seed_directory(directory, seed)
+        if (cell, seed) not in planned and os.path.exists(
+          os.path.join(place, 'result.json')
+        ):
+          found.setdefault(cell, {})[seed] = result
+    return found
 
 
-def _kind(table):
-  return 'a grid' if table is None else f'Table {table}'
+def _cells(results):
+  return [
+    {
+      'cell': cell,
+      'here': _here(own),
+      'runs': [{'seed': s, 'result': own[s]} for s in sorted(own)],
+    }
+    for cell, own in results.items()
+  ]
+
+
+def _state(one, results):
+  """The state of a trial that is not of this call."""
+  if {*one['seeds']} <= {*results}:
+    return sweep_trials.DONE
+  return 'waiting' if one['state'] == sweep_trials.DONE else one['state']
+
+
+def _kind(table, setting):
+  if table is None:
+    return 'a grid'
+  return f'Table {table}' + (f', {setting}' if setting else '')
 
 
 def _here(results):

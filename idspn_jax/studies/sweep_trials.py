@@ -62,6 +62,21 @@ class Trial(NamedTuple):
     steps = next(iter(self.configs.values())).steps
     return min(map(self._step, self.seeds)), steps
 
+  def is_begun(self) -> bool:
+    """Whether any seed has a run."""
+    places = (cells_lib.seed_directory(self.directory, s) for s in self.seeds)
+    return any(os.path.exists(os.path.join(p, 'config.json')) for p in places)
+
+  def in_use(self) -> bool:
+    """Whether a process trains any seed."""
+    try:
+      for seed in self.seeds:
+        workdir = cells_lib.seed_directory(self.directory, seed)
+        directory_lib.check_free(workdir)
+    except directory_lib.InUse:
+      return True
+    return False
+
   def _step(self, seed):
     workdir = cells_lib.seed_directory(self.directory, seed)
     try:
@@ -174,7 +189,7 @@ def wait_until_free(trial: Trial, seconds: float = _PATIENCE) -> None:
   """Waits while another process, such as one that ends, uses a directory.
 
   Raises:
-    UserError: naming the process, if it goes on for longer.
+    InUse: naming the process, if it goes on for longer.
   """
   end = time.monotonic() + seconds
   for seed in trial.seeds:
@@ -183,7 +198,7 @@ def wait_until_free(trial: Trial, seconds: float = _PATIENCE) -> None:
       try:
         directory_lib.check_free(workdir)
         break
-      except errors.UserError:
+      except directory_lib.InUse:
         if time.monotonic() > end:
           raise
         time.sleep(0.2)

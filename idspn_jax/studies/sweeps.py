@@ -87,7 +87,7 @@ class Sweep:
         while waiting and engine.has_room():
           self._submit(engine, waiting.popleft())
         for trial, outcome in engine.wait(_TICK):
-          if self._note(trial, outcome) and not stopped:
+          if self._note(trial, outcome, bool(stop.received)):
             waiting.append(trial)
         self._board.draw(self.rows())
       received = stop.received
@@ -101,23 +101,35 @@ class Sweep:
     self._started[trial.name] = time.time()
     engine.submit(trial)
 
-  def _note(self, trial, outcome):
-    """Notes how an attempt ended; returns whether to try again."""
+  def _note(self, trial, outcome, asked):
+    """Notes how an attempt ended; returns whether to try again.
+
+    Args:
+      trial: the trial.
+      outcome: of the attempt.
+      asked: whether the sweep was asked to stop.
+    """
     ran = self._is_running(trial)
     seconds = time.time() - self._started.pop(trial.name)
     if ran or outcome.kind != sweep_trials.STOPPED:
       self._results.add(trial, outcome, seconds)
       self._results.write()
     return (
-      outcome.kind in sweep_trials.AGAIN
+      not asked
+      # One that stops by itself got a signal of its own.
+      and outcome.kind in (*sweep_trials.AGAIN, sweep_trials.STOPPED)
       and self._tried[trial.name] <= self._retries
     )
 
-  def rows(self) -> list[sweep_board.Row]:
-    """A line for every trial."""
-    return [self._row(trial) for trial in self._trials]
+  def rows(self, look: bool = False) -> list[sweep_board.Row]:
+    """A line for every trial.
 
-  def _row(self, trial):
+    Args:
+      look: whether to look for other processes that train trials, or did.
+    """
+    return [self._row(trial, look) for trial in self._trials]
+
+  def _row(self, trial, look):
     attempts = len(self._results.attempts.get(trial.name, []))
     outcome = self._results.state(trial)
     step, steps = trial.progress()
@@ -125,6 +137,12 @@ class Sweep:
       running = self._is_running(trial)
       outcome = sweep_trials.Outcome('running' if running else 'waiting')
       attempts += running
+    elif look and not self._results.is_done(trial):
+      if trial.in_use():
+        outcome = sweep_trials.Outcome('running')
+      elif outcome.kind == 'waiting' and trial.is_begun():
+        text = 'no process trains it now; its log says why'
+        outcome = sweep_trials.Outcome('unfinished', text)
     return sweep_board.Row(
       trial.name, outcome.kind, step, steps, attempts, outcome.text
     )

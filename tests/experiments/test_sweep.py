@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from idspn_jax.runs import directory
+
 TINY = tuple(
   f'--override={text}'
   for text in (
@@ -67,6 +69,26 @@ class TestGrid:
     slurm = f'--slurm={tmp_path}/job.sh'
     done = run('sweep', *GRID, f'--workdir={workdir}', slurm)
     assert done.returncode == 2 and 'there is no job' in done.stderr
+
+  def test_status_beside_a_running_sweep(self, swept, run):
+    workdir, _ = swept
+    before = (workdir / 'sweep.json').stat().st_ino
+    arguments = ('sweep', *GRID, f'--workdir={workdir}', '--status')
+    with directory.locked(str(workdir)):
+      done = run(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith('2 trials: 2 done')
+    assert (workdir / 'sweep.json').stat().st_ino == before
+    assert run(*arguments).stdout == done.stdout
+    assert (workdir / 'sweep.json').stat().st_ino != before
+
+  def test_status_of_no_sweep(self, run, tmp_path):
+    workdir = tmp_path / 'typo'
+    for _ in range(2):
+      done = run('sweep', *GRID, f'--workdir={workdir}', '--status')
+      assert done.returncode == 2 and 'typo holds no sweep' in done.stderr
+      assert not workdir.exists() or not any(workdir.iterdir())
+      workdir.mkdir(exist_ok=True)
 
   def test_reproduce_names_the_difference(self, swept, run):
     workdir, _ = swept

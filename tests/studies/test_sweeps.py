@@ -1,39 +1,23 @@
 """Sweeps without training: what is tried again, told, shown and resumed."""
 
-import collections
 import io
 import json
 import os
 import pathlib
+import shutil
 import signal
-import subprocess
 
 import pytest
 
 from idspn_jax import errors
-from idspn_jax.studies import slurm
+from idspn_jax.runs import directory
 from idspn_jax.studies import sweep_board
 from idspn_jax.studies import sweep_processes
 from idspn_jax.studies import sweep_results
 from idspn_jax.studies import sweep_trials
 from idspn_jax.studies import sweeps
 
-Cell = collections.namedtuple('Cell', 'name')
 GRID = {'config': 'file', 'grid': 'a=1'}
-
-
-@pytest.fixture
-def plan(small, tmp_path):
-  def make(names=('a', 'b'), seeds=(0, 1), together=True):
-    return sweep_trials.plan(
-      [Cell(name) for name in names],
-      lambda cell: lambda seed: small(seed=seed),
-      seeds,
-      str(tmp_path / 'sweep'),
-      together,
-    )
-
-  return make
 
 
 def finish(trial, diverged=False):
@@ -179,6 +163,13 @@ class TestSweep:
     status, submitted, *_ = sweep(script)
     assert status == 1 and submitted.count('a/seed0..1') == 1
 
+  def test_who_stops_by_itself_is_tried_again(self, sweep):
+    script = {'a/seed0..1': ['stopped', 'done'], 'b/seed0..1': ['stopped'] * 9}
+    status, submitted, results, _ = sweep(script)
+    assert status == 1 and submitted.count('a/seed0..1') == 2
+    states = {one['trial']: one['state'] for one in read_trials(results)}
+    assert states == {'a/seed0..1': 'done', 'b/seed0..1': 'stopped'}
+
   def test_again_trains_what_is_missing(self, sweep):
     sweep({'a/seed0..1': ['done'], 'b/seed0..1': ['failed'] * 2})
     status, submitted, results, _ = sweep({'b/seed0..1': ['done']})
@@ -216,6 +207,10 @@ class TestResultsFile:
       '{"sweep": 1}',
       '{"sweep": [], "trials": [], "cells": []}',
       '{"sweep": {}, "trials": [1], "cells": []}',
+      '{"sweep": {}, "trials": [{"trial": "a", "cell": "a", "seeds": [0], '
+      '"state": "done", "attempts": [3]}], "cells": []}',
+      '{"sweep": {}, "trials": [], "cells": [{"cell": "a", "runs": '
+      '[{"seed": Infinity, "result": {}}]}]}',
       '{"sweep": {}, "trials": [], "cells": [{"cell": "a"}]}',
       '{"sweep": {}, "trials": [], "cells": [{"cell": "a", "runs": [{}]}]}',
     ],
@@ -226,12 +221,62 @@ class TestResultsFile:
     with pytest.raises(errors.UserError, match='sweep.json is damaged'):
       sweep_results.read(str(path))
 
+  def test_a_damaged_one_is_set_aside(self, sweep, caplog):
+    _, _, results, _ = sweep({'a/seed0..1': ['done'], 'b/seed0..1': ['done']})
+    path = pathlib.Path(results.path)
+    path.write_text(path.read_text()[:100])
+    assert sweep({})[0] == 0
+    assert 'sweep.json is damaged' in caplog.text
+    assert len(path.with_name('sweep.json.damaged').read_text()) == 100
+    assert set(sweep_results.read(str(path)).results['b']) == {0, 1}
+
+  def test_one_that_cannot_be_read_is_not_damaged(self, plan, tmp_path):
+    (tmp_path / 'sweep.json').mkdir()
+    with pytest.raises(errors.UserError, match='Cannot read.*a directory'):
+      sweep_results.ResultsFile(str(tmp_path), GRID, plan())
+
+  def test_keeps_what_is_of_other_trials(self, sweep):
+    sweep({'a/seed0..1': ['done'], 'b/seed0..1': ['failed', 'failed']})
+    _, _, results, _ = sweep({'a/seed0': []}, names=('a',), seeds=(0,))
+    states = {one['trial']: one['state'] for one in read_trials(results)}
+    expected = {'a/seed0': 'done', 'a/seed0..1': 'done', 'b/seed0..1': 'failed'}
+    assert states == expected
+    found = sweep_results.read(results.path)
+    assert set(found.results['a']) == {0, 1}
+    assert len(found.trials['b/seed0..1']['attempts']) == 2
+    # A run that was removed since is not shown.
+    shutil.rmtree(pathlib.Path(results.path).parent / 'a' / 'seed1')
+    _, _, results, _ = sweep({'a/seed0': []}, names=('a',), seeds=(0,))
+    assert set(sweep_results.read(results.path).results['a']) == {0}
+    states = {one['trial']: one['state'] for one in read_trials(results)}
+    assert states == {**expected, 'a/seed0..1': 'waiting'}
+
   def test_another_table_is_refused(self, plan, tmp_path):
     trials = plan()
     results = sweep_results.ResultsFile(str(tmp_path), GRID, trials)
     results.write()
     with pytest.raises(errors.UserError, match='of a grid, not of Table 5'):
       sweep_results.ResultsFile(str(tmp_path), {'table': '5'}, trials)
+
+  def test_another_setting_is_refused(self, plan, tmp_path):
+    paper, reduced = ({'table': '2', 'setting': s} for s in ('paper', 'small'))
+    sweep_results.ResultsFile(str(tmp_path), paper, plan()).write()
+    with pytest.raises(errors.UserError, match='Table 2, paper, not of Table'):
+      sweep_results.ResultsFile(str(tmp_path), reduced, plan())
+
+
+class TestRows:
+  def test_what_others_train_is_seen(self, plan, tmp_path):
+    trials = plan(('a', 'b', 'c'))
+    for name in ('a', 'b'):
+      workdir = tmp_path / 'sweep' / name / 'seed1'
+      workdir.mkdir(parents=True)
+      (workdir / 'config.json').touch()
+    results = sweep_results.ResultsFile(str(tmp_path / 'sweep'), GRID, trials)
+    sweep = sweeps.Sweep(trials, results, sweep_board.Board(io.StringIO()))
+    with directory.locked(str(tmp_path / 'sweep' / 'a' / 'seed1')):
+      states = [row.state for row in sweep.rows(look=True)]
+    assert states == ['running', 'unfinished', 'waiting']
 
 
 class TestBoard:
@@ -294,53 +339,3 @@ class TestProcesses:
 
   def test_stopped(self, plan):
     assert self.outcome('cat; exit 1', plan, stop=True).kind == 'stopped'
-
-
-class TestSlurm:
-  def write(self, tmp_path, trials, **changes):
-    options = {'cpus': 4, 'gpus': 1, 'memory': 1.5, 'time': '12:00:00'}
-    path = tmp_path / 'job.sh'
-    slurm.write(
-      str(path),
-      trials,
-      ['echo', 'a b', '--trial'],
-      str(tmp_path / 'w'),
-      **{**options, **changes},
-    )
-    return path
-
-  def test_the_script_runs_its_trial(self, plan, tmp_path):
-    path = self.write(tmp_path, plan(("it's", 'b')))
-    for task, name in (('0', "it's"), ('1', 'b')):
-      done = subprocess.run(
-        ['bash', path],
-        env={**os.environ, 'SLURM_ARRAY_TASK_ID': task},
-        capture_output=True,
-        text=True,
-      )
-      assert done.stdout == f'a b --trial {name}/seed0..1\n', done.stderr
-
-  def test_asks_for_what_is_needed(self, plan, tmp_path):
-    lines = self.write(tmp_path, plan()).read_text().splitlines()
-    assert lines[0] == '#!/bin/bash'
-    for option in (
-      '--array=0-1',
-      '--cpus-per-task=4',
-      '--gres=gpu:1',
-      '--mem=1536M',
-      '--time=12:00:00',
-      '--signal=B:TERM@120',
-    ):
-      assert f'#SBATCH {option}' in lines
-    assert (tmp_path / 'w' / 'slurm').is_dir()  # SLURM does not make it.
-
-  @pytest.mark.parametrize(
-    'changes, message',
-    [
-      ({'gpus': 0.5}, '--gpus=0.5: SLURM gives whole GPUs'),
-      ({'time': 'long'}, '--time=long: give minutes'),
-    ],
-  )
-  def test_what_slurm_does_not_take(self, changes, message, plan, tmp_path):
-    with pytest.raises(errors.UserError, match=message):
-      self.write(tmp_path, plan(), **changes)
