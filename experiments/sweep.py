@@ -204,6 +204,22 @@ def _run_one(trials):
   return {sweep_trials.DONE: 0, sweep_trials.STOPPED: 143}.get(outcome.kind, 1)
 
 
+def _check_resources():
+  """Refuses amounts that no trial can get.
+
+  Raises:
+    UserError: naming the flag.
+  """
+  if not 0 <= _GPUS.value <= 1_000:
+    raise errors.UserError(
+      f'--gpus={_GPUS.value:g}: give a number from 0 to 1000.'
+    )
+  if _MEMORY.value is not None and not 0 < _MEMORY.value <= 1_000_000:
+    raise errors.UserError(
+      f'--memory={_MEMORY.value:g}: give gigabytes above 0, at most 1000000.'
+    )
+
+
 def _engine(workdir):
   """Makes the engine; see `sweeps.Engine`."""
   from idspn_jax.studies import ray_engine
@@ -284,6 +300,7 @@ def main(argv):
   del argv
   if not _WORKDIR.value:
     raise errors.UserError('Give the sweep a directory: --workdir=DIR.')
+  _check_resources()
   # Here, so that --help and wrong flags answer at once.
   import jax
 

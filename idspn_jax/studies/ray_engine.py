@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 import contextlib
 import os
+import re
+import socket
 from typing import Any
 
 from idspn_jax import errors
@@ -10,6 +12,32 @@ from idspn_jax.studies import sweep_trials
 
 # What workers must see as the sweep does.
 _INHERITED = ('JAX_PLATFORMS', 'XLA_FLAGS', 'JAX_COMPILATION_CACHE_DIR')
+
+
+_ADDRESS = re.compile(r'(?:ray://)?(\[[^]]+\]|[^:/]+):(\d+)')
+_PATIENCE = 5.0  # Seconds for a connection.
+
+
+def check_reachable(address: str) -> None:
+  """Refuses a cluster's address at which nothing listens; Ray would go on.
+
+  Args:
+    address: like `HOST:6379`; others are left to Ray.
+
+  Raises:
+    UserError: naming the address and the reason.
+  """
+  found = _ADDRESS.fullmatch(address)
+  if not found:
+    return
+  host, port = found[1].strip('[]'), int(found[2])
+  try:
+    socket.create_connection((host, port), _PATIENCE).close()
+  except (OSError, OverflowError, UnicodeError) as e:
+    raise errors.UserError(
+      f'--address={address}: no Ray cluster answers there ({e}); check the '
+      'address, or start one: ray start --head --port=6379.'
+    ) from e
 
 
 def _ray():
@@ -53,6 +81,8 @@ class RayEngine:
         what a trial needs.
     """
     self._ray = _ray()
+    if address:
+      check_reachable(address)
     environment = {k: os.environ[k] for k in _INHERITED if k in os.environ}
     if not gpus:
       environment['NPROC'] = str(cpus)

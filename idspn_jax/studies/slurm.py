@@ -1,6 +1,7 @@
 """A sweep as a job array of SLURM."""
 
 from collections.abc import Sequence
+import math
 import os
 import re
 import shlex
@@ -14,6 +15,8 @@ _WARNING = 120
 # Of the sweep's directory, for the jobs' logs.
 FOLDER = 'slurm'
 _TIME = re.compile(r'(\d+-)?\d+(:\d+){0,2}')
+# What a quoted value of a script's option cannot hold, or SLURM changes in it.
+_UNQUOTABLE = re.compile(r'["\\\x00-\x1f]')
 
 
 def write(
@@ -52,6 +55,11 @@ def write(
     raise errors.UserError(
       f'--time={time}: give minutes, or a time like 12:00:00 or 2-12:00:00.'
     )
+  if time is not None and not re.search('[1-9]', time):
+    raise errors.UserError(
+      f'--time={time}: SLURM takes 0 for no limit; give a time like 12:00:00, '
+      "or leave --time out for the cluster's default."
+    )
   options = [
     '--job-name=idspn-sweep',
     f'--array=0-{len(trials) - 1}',
@@ -59,12 +67,13 @@ def write(
     '--requeue',
     f'--signal=B:TERM@{_WARNING}',
     '--open-mode=append',
-    f'--output={os.path.join(workdir, FOLDER, "%A_%a.log")}',
+    f'--output={_log_pattern(workdir)}',
   ]
   if gpus:
     options.append(f'--gres=gpu:{int(gpus)}')
-  if memory:
-    options.append(f'--mem={int(memory * 1024)}M')
+  if memory is not None:
+    # 0 would be all of the node's.
+    options.append(f'--mem={max(1, math.ceil(memory * 1024))}M')
   if time:
     options.append(f'--time={time}')
   names = '\n'.join(f'  {shlex.quote(trial.name)}' for trial in trials)
@@ -81,3 +90,19 @@ def write(
   ]
   files.make_directory(os.path.join(workdir, FOLDER), '--workdir')
   files.write_atomically(path, '\n'.join(lines))
+
+
+def _log_pattern(workdir):
+  """The value of --output, for a log per task of the array.
+
+  Raises:
+    UserError: if the directory's name does not fit into it.
+  """
+  if _UNQUOTABLE.search(workdir):
+    raise errors.UserError(
+      f'--workdir={workdir!r}: SLURM takes no path with quotes, backslashes or '
+      'line breaks for its logs; use another directory.'
+    )
+  # A percent sign begins a pattern such as %j.
+  path = os.path.join(workdir.replace('%', '%%'), FOLDER, '%A_%a.log')
+  return path if shlex.quote(path) == path else f'"{path}"'

@@ -215,6 +215,11 @@ def test_reproduce_reads_a_table(run, tmp_path):
     (('--workdir=x', *GRID, '--trial=y'), '--trial=y is no trial'),
     (('--workdir=x', *GRID, '--gpus=1'), '--gpus is for --engine=ray'),
     (('--workdir=x', *GRID, '--retries=-1'), '--retries=-1'),
+    (('--workdir=x', '--gpus=nan'), '--gpus=nan: give a number from 0'),
+    (('--workdir=x', '--gpus=inf'), '--gpus=inf: give a number from 0'),
+    (('--workdir=x', '--memory=nan'), '--memory=nan: give gigabytes above 0'),
+    (('--workdir=x', '--memory=inf'), '--memory=inf: give gigabytes above 0'),
+    (('--workdir=x', '--memory=0'), '--memory=0: give gigabytes above 0'),
   ],
 )
 def test_wrong_commands(arguments, message, tmp_path, run):
