@@ -5,6 +5,7 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import socket
 import time
 from typing import Any
@@ -59,6 +60,9 @@ class ScalarLog:
   A resumed run drops lines from beyond its checkpoint and does not repeat those
   of its step, so that everything appears once. TensorBoard's events are
   optional: if they cannot be written, training goes on without them.
+
+  A log with damaged lines that the checkpoint covers is kept as
+  `scalars.jsonl.damaged`.
   """
 
   def __init__(self, workdir: str, first_step: int):
@@ -68,7 +72,14 @@ class ScalarLog:
       UserError: if the log cannot be written.
     """
     self._path = os.path.join(workdir, _FILE)
-    kept = [row for row in read_rows(workdir) if row['step'] <= first_step]
+    rows = _read_lines(self._path)
+    last = max(
+      (i for i, row in enumerate(rows) if row and row['step'] <= first_step),
+      default=0,
+    )
+    if damaged := rows[:last].count(None):
+      self._keep_damaged(damaged)
+    kept = [row for row in rows if row and row['step'] <= first_step]
     lines = [json.dumps(files.plain(row)) + '\n' for row in kept]
     files.write_atomically(self._path, ''.join(lines))
     self._known = [{*row} for row in kept if row['step'] == first_step]
@@ -82,6 +93,20 @@ class ScalarLog:
     with self._optional_events():
       directory = os.path.join(workdir, 'tensorboard')
       self._events = _Events(directory, first_step + 1)
+
+  def _keep_damaged(self, count):
+    place = f'{self._path}.damaged'
+    with (
+      open(self._path, 'rb') as source,
+      files.replacing(place, 'wb') as target,
+    ):
+      shutil.copyfileobj(source, target)
+    logging.warning(
+      '%s: lines that cannot be read and are left out: %d; %s keeps them.',
+      self._path,
+      count,
+      place,
+    )
 
   def _cannot_write(self, e):
     return errors.UserError(
@@ -153,15 +178,20 @@ def read_rows(workdir: str) -> list[dict[str, Any]]:
   Raises:
     UserError: if the log cannot be read.
   """
-  path = os.path.join(workdir, _FILE)
+  return [row for row in _read_lines(os.path.join(workdir, _FILE)) if row]
+
+
+def _read_lines(path):
+  """Every line's row; None for a line that cannot be read."""
   rows = []
   try:
     with open(path, encoding='utf-8', errors='replace') as f:
       for line in f:
-        with contextlib.suppress(ValueError):
+        row = None
+        with contextlib.suppress(ValueError, RecursionError):
           row = json.loads(line)
-          if isinstance(row, dict) and isinstance(row.get('step'), int):
-            rows.append(row)
+        known = isinstance(row, dict) and isinstance(row.get('step'), int)
+        rows.append(row if known else None)
   except FileNotFoundError:
     return []
   except OSError as e:
