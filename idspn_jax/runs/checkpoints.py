@@ -20,6 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from idspn_jax import errors
+from idspn_jax.runs import files
 from idspn_jax.runs import quiet_orbax
 
 _FOLDER = 'checkpoints'
@@ -38,14 +39,18 @@ def _folder(workdir):
 
 
 def _steps_in(folder):
-  names = os.listdir(folder) if os.path.isdir(folder) else []
-  # Only directories are checkpoints, and only names as Orbax writes them.
-  return [
-    int(name)
-    for name in names
-    if re.fullmatch('0|[1-9][0-9]*', name)
-    and os.path.isdir(os.path.join(folder, name))
-  ]
+  try:
+    with os.scandir(folder) as entries:
+      # Only directories are checkpoints, and only names as Orbax writes them.
+      return [
+        int(entry.name)
+        for entry in entries
+        if re.fullmatch('0|[1-9][0-9]*', entry.name) and entry.is_dir()
+      ]
+  except (FileNotFoundError, NotADirectoryError):
+    return []
+  except OSError as e:
+    raise files.cannot_read(folder, e) from e
 
 
 def stored_steps(workdir: str) -> list[int]:
@@ -75,7 +80,8 @@ def read(workdir: str, step: int) -> dict[str, Any]:
   """Reads a checkpoint as nested dictionaries of NumPy arrays.
 
   Raises:
-    Damaged: if it cannot be read; says why.
+    Damaged: if it is not whole; says why.
+    UserError: if the system refuses to read it.
   """
   path = epath.Path(_place(workdir, step)) / 'default'
   handler = ocp.PyTreeCheckpointHandler(
@@ -97,6 +103,7 @@ def read(workdir: str, step: int) -> dict[str, Any]:
     except Exception as e:  # Orbax and TensorStore raise all kinds.
       reason = _reason(e)
   if reason:
+    files.check_readable(_place(workdir, step))
     raise Damaged(reason)
   if not isinstance(found, dict) or 'params' not in found:
     raise Damaged('it holds no parameters')
@@ -316,7 +323,8 @@ class Checkpoints:
       Its step and state; None if there is no checkpoint.
 
     Raises:
-      UserError: if the checkpoint is of another model, or all are damaged.
+      UserError: if the checkpoint is of another model, all are damaged, or the
+        system refuses to read or move one.
     """
     steps = sorted(_steps_in(self._path), reverse=True)
     damaged = {}
@@ -340,9 +348,17 @@ class Checkpoints:
 
   def _set_aside(self, step, why):
     place = os.path.join(self._workdir, f'checkpoints.damaged/{step}')
-    os.makedirs(os.path.dirname(place), exist_ok=True)
-    shutil.rmtree(place, ignore_errors=True)
-    os.rename(os.path.join(self._path, str(step)), place)
+    try:
+      os.makedirs(os.path.dirname(place), exist_ok=True)
+      shutil.rmtree(place, ignore_errors=True)
+      os.rename(os.path.join(self._path, str(step)), place)
+    except OSError as e:
+      with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(place))  # Unless it holds others.
+      raise errors.UserError(
+        f'The checkpoint of step {step} is damaged ({why}) and cannot be moved '
+        f'to {place}: {e.strerror}. Check the permissions.'
+      ) from e
     self._manager.reload()
     logging.warning(
       'The checkpoint of step %d is damaged (%s); moved to %s. Continuing '

@@ -75,6 +75,39 @@ def cannot_write(path: str, e: OSError) -> errors.UserError:
   )
 
 
+def cannot_read(path: str, e: OSError) -> errors.UserError:
+  """The error of a file that the system does not read, with its reason."""
+  return errors.UserError(
+    f'Cannot read {path}: {e.strerror or e}. Check the path, its permissions '
+    'and the disk; nothing was changed.'
+  )
+
+
+def check_readable(folder: str) -> None:
+  """Reads all files of a folder.
+
+  Args:
+    folder: the folder; need not exist.
+
+  Raises:
+    UserError: if the system refuses to read one.
+  """
+
+  def refuse(e):
+    raise e
+
+  try:
+    for place, _, names in os.walk(folder, onerror=refuse):
+      for name in names:
+        with open(os.path.join(place, name), 'rb') as f:
+          while f.read(2**20):
+            pass
+  except (FileNotFoundError, NotADirectoryError):
+    return
+  except OSError as e:
+    raise cannot_read(folder, e) from e
+
+
 def write_atomically(path: str, text: str) -> None:
   """Writes a text file so that a reader sees the old or the new one, whole.
 
@@ -101,10 +134,7 @@ def read_json(path: str) -> Any:
     with open(path, encoding='utf-8') as f:
       return json.load(f)
   except OSError as e:
-    raise errors.UserError(
-      f'Cannot read {path}: {e.strerror or e}. Check the path and its '
-      'permissions.'
-    ) from e
+    raise cannot_read(path, e) from e
   except (ValueError, RecursionError) as e:
     raise Damaged(f'Cannot read {path}: {e}. Repair or remove it.') from e
 

@@ -14,6 +14,7 @@ import pytest
 
 from idspn_jax import errors
 from idspn_jax.runs import checkpoints
+from idspn_jax.runs import files
 from idspn_jax.runs import loading
 
 LIKE = {
@@ -103,6 +104,43 @@ class TestDamage:
       remove(workdir / 'checkpoints' / step / 'default')
     with pytest.raises(errors.UserError, match='All checkpoints.*20.*10'):
       resume(workdir)
+
+  @pytest.mark.parametrize('number', [errno.EACCES, errno.EIO])
+  def test_what_the_system_refuses_is_not_damaged(
+    self, number, workdir, monkeypatch
+  ):
+    remove(workdir / 'checkpoints' / '20' / 'default' / '_METADATA')
+
+    def refuse(path, mode):
+      raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(files, 'open', refuse, raising=False)
+    message = f'Cannot read .*checkpoints/20: {os.strerror(number)}'
+    with pytest.raises(errors.UserError, match=message):
+      resume(workdir)
+    with pytest.raises(errors.UserError, match=message):
+      loading._read_checkpoint(str(workdir), None)
+    assert {p.name for p in workdir.iterdir()} == {'checkpoints'}
+    assert checkpoints.stored_steps(str(workdir)) == [10, 20]
+
+  def test_one_that_cannot_be_moved(self, workdir, monkeypatch):
+    remove(workdir / 'checkpoints' / '20' / 'default' / '_METADATA')
+
+    def refuse(old, new):
+      raise PermissionError(errno.EACCES, 'Permission denied', old)
+
+    monkeypatch.setattr(os, 'rename', refuse)
+    with pytest.raises(errors.UserError, match='20 is damaged.*cannot be mov'):
+      resume(workdir)
+    assert {p.name for p in workdir.iterdir()} == {'checkpoints'}
+
+  def test_a_folder_that_cannot_be_listed(self, workdir, monkeypatch):
+    def refuse(path):
+      raise PermissionError(errno.EACCES, 'Permission denied', path)
+
+    monkeypatch.setattr(os, 'scandir', refuse)
+    with pytest.raises(errors.UserError, match='Cannot read .*checkpoints: P'):
+      checkpoints.stored_steps(str(workdir))
 
   def test_evaluation_names_the_other_one(self, workdir):
     truncate_data(workdir / 'checkpoints' / '20')
