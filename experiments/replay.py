@@ -1,13 +1,12 @@
 """Takes the step again at which a training found a loss that is not finite.
 
-    python -m experiments.replay runs/n4_d4/reproduction
+    python -m experiments.replay runs/n4_d4
 
-The folder is what `experiments.train` saved when the run diverged. Prints the
-loss and the gradient's norm, and which parameters, rows of the batch and
-gradients are not finite; status 0 if the step is not finite here either.
+The run's directory, also on shared storage, holds in its folder `reproduction`
+what `experiments.train` saved when the run diverged. Prints the loss and the
+gradient's norm, and which parameters, rows of the batch and gradients are not
+finite; status 0 if the step is not finite here either.
 """
-
-import os
 
 from experiments import command_line
 from idspn_jax import errors
@@ -53,22 +52,17 @@ def main(argv):
   """Replays the step and prints what is not finite."""
   if len(argv) != 2:
     raise errors.UserError(
-      'Give one folder: python -m experiments.replay WORKDIR/reproduction'
+      'Give one folder: python -m experiments.replay WORKDIR'
     )
   # Here, so that --help and wrong flags answer at once.
-  from idspn_jax.runs import files
+  import jax
 
-  folder = files.local_path(argv[1], 'replay')
-  about = files.read_mapping(
-    os.path.join(folder, 'about.json'), (), 'train the run again'
-  )
-  if about is not None and about.get('x64'):
-    import jax
-
-    jax.config.update('jax_enable_x64', True)
   from idspn_jax.training import reproduction
 
-  found = reproduction.replay(folder)
+  with reproduction.opened(argv[1]) as folder:
+    if reproduction.read_about(folder)['x64']:
+      jax.config.update('jax_enable_x64', True)
+    found = reproduction.replay(folder)
   print('\n'.join(_lines(found)))
   return 1 if found.finite else 0
 

@@ -12,6 +12,8 @@ GKE and on TPU pods the processes find each other; elsewhere give every one
 --process_id. The first one reads and writes the directory.
 """
 
+import shlex
+
 from absl import flags
 
 from experiments import command_line
@@ -41,8 +43,7 @@ def _report(result):
     if 'reproduction' in result:
       print(
         f'Batch {result["batch"]}, counted from 0, and the state before it are '
-        'kept: python -m experiments.replay '
-        f'{_WORKDIR.value}/reproduction'
+        f'kept: python -m experiments.replay {shlex.quote(_WORKDIR.value)}'
       )
   if result.get('skipped_steps'):
     print(f'Steps left out, not finite: {result["skipped_steps"]}')

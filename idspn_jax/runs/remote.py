@@ -153,6 +153,24 @@ def fetched(address: str) -> Iterator[str]:
     yield local
 
 
+@contextlib.contextmanager
+def fetched_folder(address: str) -> Iterator[str]:
+  """A local copy of a folder, for reading; removed afterwards.
+
+  Args:
+    address: like `gs://bucket/run/folder`; the copy is empty if there is none.
+
+  Raises:
+    UserError: if it cannot be read.
+  """
+  place = _open(address)
+  with tempfile.TemporaryDirectory(prefix='idspn_run_') as local:
+    with _reported(address, 'read'):
+      if place.is_dir():
+        _copy_in(place, local)
+    yield local
+
+
 def _version(path):
   """Changes when a file, or a checkpoint's folder, is written anew."""
   stat = os.stat(path)
@@ -183,6 +201,7 @@ class Mirror:
     self.local = self._folder.name
     self._token = uuid.uuid4().hex
     self._sent: dict[str, Any] = {}
+    self._removed: set[str] = set()
     self._thread: threading.Thread | None = None
     self._error: errors.UserError | None = None
     try:
@@ -229,6 +248,14 @@ class Mirror:
     self._thread = threading.Thread(target=self._send_reported)
     self._thread.start()
 
+  def remove_later(self, name: str) -> None:
+    """Removes a folder there after the next sending, if there is one.
+
+    Args:
+      name: of a folder in the run's directory that is no longer here.
+    """
+    self._removed.add(name)
+
   def wait(self) -> None:
     """Waits until all is sent.
 
@@ -271,6 +298,10 @@ class Mirror:
     # round, lines would be missing.
     self._send_checkpoints()
     self._send_files(_RESULT)
+    for name in self._removed:
+      if (self._place / name).exists():
+        (self._place / name).rmtree()
+    self._removed.clear()
 
   def _send_files(self, name):
     """Sends a file, or the files of a folder, that have changed."""

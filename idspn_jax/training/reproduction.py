@@ -4,6 +4,8 @@ The folder holds the configuration, what identifies the data, the state before
 the step, and its batch; nothing in it is a pickle.
 """
 
+from collections.abc import Iterator
+import contextlib
 import json
 import os
 import shutil
@@ -20,12 +22,13 @@ from idspn_jax.runs import checkpoints
 from idspn_jax.runs import config as config_lib
 from idspn_jax.runs import files
 from idspn_jax.runs import provenance
+from idspn_jax.runs import remote
 from idspn_jax.tasks import registry
 from idspn_jax.tasks import task as task_lib
 from idspn_jax.training import state as state_lib
 from idspn_jax.training import step as step_lib
 
-_FOLDER = 'reproduction'
+FOLDER = 'reproduction'
 _ABOUT = 'about.json'
 _REMEDY = 'train the run again to have it written anew'
 
@@ -53,7 +56,7 @@ def save(
   batch: task_lib.Batch,
   iterations: int | None,
   restarts: int | None,
-) -> str:
+) -> None:
   """Writes the folder `workdir/reproduction`, in place of an older one.
 
   Args:
@@ -65,13 +68,10 @@ def save(
     iterations: inner steps, or None for the model's own.
     restarts: starts, likewise.
 
-  Returns:
-    The folder.
-
   Raises:
     UserError: if it cannot be written.
   """
-  folder = os.path.join(workdir, _FOLDER)
+  folder = os.path.join(workdir, FOLDER)
   shutil.rmtree(folder, ignore_errors=True)
   files.make_directory(folder, 'the reproduction')
   _write_arrays(os.path.join(folder, 'state.npz'), checkpoints.by_name(state))
@@ -90,7 +90,44 @@ def save(
   }
   # Last: with it the folder is whole.
   files.write_json(os.path.join(folder, _ABOUT), about)
-  return folder
+
+
+@contextlib.contextmanager
+def opened(place: str) -> Iterator[str]:
+  """The folder of a run's reproduction, on this machine.
+
+  Args:
+    place: the run's directory or the folder in it; what is on shared storage is
+      fetched, and removed afterwards.
+
+  Yields:
+    The folder.
+
+  Raises:
+    UserError: if there is none, or it cannot be fetched.
+  """
+  if remote.is_remote(place):
+    place = place.rstrip('/')
+    named = place.rpartition('/')[2] == FOLDER
+    with remote.fetched_folder(
+      place if named else f'{place}/{FOLDER}'
+    ) as folder:
+      _check_holds(folder, place)
+      yield folder
+    return
+  place = files.local_path(place, 'replay')
+  inner = os.path.join(place, FOLDER)
+  folder = inner if os.path.isdir(inner) else place
+  _check_holds(folder, place)
+  yield folder
+
+
+def _check_holds(folder, place):
+  if not os.path.lexists(os.path.join(folder, _ABOUT)):
+    raise errors.UserError(
+      f'{place} holds no reproduction of a step; give the directory of a run '
+      f'that has diverged, or the folder {FOLDER} in it.'
+    )
 
 
 def read_about(folder: str) -> dict[str, Any]:
@@ -99,15 +136,9 @@ def read_about(folder: str) -> dict[str, Any]:
   Raises:
     UserError: if it is no such folder, or damaged.
   """
-  about = files.read_mapping(
-    os.path.join(folder, _ABOUT), ('batch', 'x64', 'config'), _REMEDY
-  )
-  if about is None:
-    raise errors.UserError(
-      f'{folder} holds no reproduction of a step; give the folder '
-      f'{_FOLDER} of a run that has diverged.'
-    )
-  return about
+  _check_holds(folder, folder)
+  path = os.path.join(folder, _ABOUT)
+  return files.read_mapping(path, ('batch', 'x64', 'config'), _REMEDY) or {}
 
 
 class Culprit(NamedTuple):

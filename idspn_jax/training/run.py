@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 from typing import Any
 
 from absl import logging
@@ -152,7 +153,7 @@ class TrainingRun:
     if self._saved is None:
       return
     try:
-      self._diverged['reproduction'] = reproduction.save(
+      reproduction.save(
         self.workdir,
         self.config,
         self._record,
@@ -163,6 +164,8 @@ class TrainingRun:
       )
     except errors.UserError as e:
       logging.warning('No reproduction of the bad step: %s', e)
+    else:
+      self._diverged['reproduction'] = reproduction.FOLDER
 
   def write(self, step: int, prefix: str, scalars: dict[str, Any]) -> None:
     """Logs scalars under `prefix/`."""
@@ -205,7 +208,16 @@ class TrainingRun:
     }
     if self._saved is not None:
       files.write_json(os.path.join(self.workdir, 'result.json'), result)
+      if 'reproduction' not in result:
+        self._remove_reproduction()
     return result
+
+  def _remove_reproduction(self):
+    """Removes that of an earlier call, which ended otherwise."""
+    folder = os.path.join(self.workdir, reproduction.FOLDER)
+    shutil.rmtree(folder, ignore_errors=True)
+    if self._mirror is not None:
+      self._mirror.remove_later(reproduction.FOLDER)
 
   def _former_costs(self):
     """What an earlier call measured: this one took no step."""

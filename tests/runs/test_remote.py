@@ -15,6 +15,7 @@ from idspn_jax.runs import checkpoints
 from idspn_jax.runs import loading
 from idspn_jax.runs import remote
 from idspn_jax.training import loop
+from idspn_jax.training import reproduction
 from tests.training import fakes
 from tests.training import toy
 
@@ -149,6 +150,27 @@ def test_a_checkpoint_is_whole_or_not_there(bucket):
   with remote.fetched(ADDRESS) as copy:
     assert checkpoints.stored_steps(copy) == [2]
   assert not os.path.exists(copy)
+
+
+def test_a_reproduction_is_fetched(bucket, monkeypatch):
+  def changed(data, step, batch):
+    return {**batch, 'x': batch['x'] * float('nan')} if step == 3 else batch
+
+  fakes.change_batches(monkeypatch, changed)
+  result = train(ADDRESS)
+  assert result['diverged'] and result['reproduction'] == 'reproduction'
+  stored = json.loads((epath.Path(ADDRESS) / 'result.json').read_text())
+  assert stored['reproduction'] == 'reproduction'
+  for place in (ADDRESS, f'{ADDRESS}/', f'{ADDRESS}/reproduction'):
+    with reproduction.opened(place) as folder:
+      assert reproduction.replay(folder, toy.build).batch == 3
+    assert not os.path.exists(folder)
+  # A call that ends otherwise removes it.
+  assert not train(ADDRESS, on_nonfinite='skip')['diverged']
+  assert not (epath.Path(ADDRESS) / 'reproduction').exists()
+  with pytest.raises(errors.UserError, match=f'{ADDRESS} holds no reprod'):
+    with reproduction.opened(ADDRESS):
+      pass
 
 
 def test_who_comes_second_goes_on(bucket):

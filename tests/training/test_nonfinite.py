@@ -49,7 +49,7 @@ class TestStopping:
     result = train(config, tmp_path)
     assert result['diverged'] and result['step'] == 5 and result['batch'] == 4
     assert rows(tmp_path, 'train/loss') == {5: None}
-    found = reproduction.replay(result['reproduction'], toy.build)
+    found = reproduction.replay(f'{tmp_path}/reproduction', toy.build)
     assert found.batch == 4 and not found.finite
     assert found.parameters == []
     (inputs,) = found.inputs
@@ -64,7 +64,10 @@ class TestStopping:
     config = toy.get_config(steps=12, log_every=6)
     config.checkpoint_every = config.eval_every = 12
     result = train(config, tmp_path / 'bad')
-    stored = np.load(f'{result["reproduction"]}/state.npz', allow_pickle=False)
+    assert result['reproduction'] == 'reproduction'
+    stored = np.load(
+      tmp_path / 'bad' / 'reproduction' / 'state.npz', allow_pickle=False
+    )
     before = checkpoints.read(str(tmp_path / 'whole'), 4)
     kernel = before['params']['Dense_0']['kernel']
     np.testing.assert_array_equal(stored['params/Dense_0/kernel'], kernel)
@@ -79,7 +82,7 @@ class TestStopping:
     bad, good = loop.train_seeds(configs, places, task=toy.build)
     assert bad['diverged'] and bad['batch'] == 2
     assert not good['diverged'] and 'batch' not in good
-    found = reproduction.replay(bad['reproduction'], toy.build)
+    found = reproduction.replay(f'{places[0]}/reproduction', toy.build)
     assert found.rows == [0]
     chex.assert_trees_all_close(
       checkpoints.read(places[1], 6)['params'],
@@ -92,7 +95,7 @@ class TestStopping:
       learning_rate=1e30, log_every=6, optimizer__name='sgd'
     )
     result = train(config, tmp_path)
-    found = reproduction.replay(result['reproduction'], toy.build)
+    found = reproduction.replay(f'{tmp_path}/reproduction', toy.build)
     assert result['diverged'] and not found.finite
     assert found.rows == list(range(8))
     assert found.inputs == []
@@ -126,7 +129,9 @@ class TestSkipping:
   def test_a_stopped_run_may_go_on_skipping(self, tmp_path, monkeypatch):
     change(monkeypatch, 4, [2])
     assert train(toy.get_config(), tmp_path)['diverged']
+    assert (tmp_path / 'reproduction').is_dir()
     result = train(toy.get_config(on_nonfinite='skip'), tmp_path)
+    assert not (tmp_path / 'reproduction').exists()
     assert not result['diverged'] and result['skipped_steps'] == 1
     # And back: what was skipped is no reason to stop.
     result = train(toy.get_config(steps=8), tmp_path)
@@ -172,10 +177,12 @@ class TestReplaying:
     assert result['diverged'] and result['batch'] == result['step'] - 1
     assert replay.main(['replay', str(tmp_path / 'reproduction')]) == 0
     told = capsys.readouterr().out
+    assert replay.main(['replay', str(tmp_path)]) == 0
+    assert capsys.readouterr().out == told
     assert f'Batch {result["batch"]}, counted from 0' in told
     assert 'Gradients that are not finite:\n  ' in told
     assert 'Rows whose loss alone is not finite: 0, 1, 2' in told
     with pytest.raises(errors.UserError, match='Give one folder'):
       replay.main(['replay'])
     with pytest.raises(errors.UserError, match='holds no reproduction'):
-      replay.main(['replay', str(tmp_path)])
+      replay.main(['replay', str(tmp_path / 'checkpoints')])
