@@ -40,6 +40,11 @@ def _report(result):
       f'Diverged: the loss at step {result["step"]} is not finite; see '
       f'{_WORKDIR.value}/scalars.jsonl.'
     )
+    if 'evaluation_batch' in result:
+      print(
+        f'It is that of batch {result["evaluation_batch"]} of the evaluation '
+        'after this step, counted from 0.'
+      )
     if 'reproduction' in result:
       print(
         f'Batch {result["batch"]}, counted from 0, and the state before it are '

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from idspn_jax import errors
@@ -29,10 +30,26 @@ def _padded(batch, multiple):
   return out
 
 
+def _first_nonfinite(rows, masks):
+  """The first batch with a value that is not finite; of the loss if any."""
+  for i, (own, mask) in enumerate(zip(rows, masks, strict=True)):
+    values = own.get('loss', own)
+    for value in jax.tree.leaves(values):
+      if jnp.issubdtype(value.dtype, jnp.inexact):
+        if not np.isfinite(value[mask]).all():
+          return i
+  return None
+
+
 class Evaluator:
   """Evaluates on whole splits; compiles once per set of decoder options.
 
   Several seeds of one experiment are evaluated in one program.
+
+  Attributes:
+    nonfinite: of every seed in the last call, the number of the first batch
+      with a loss that is not finite, from 0; None if there is none. Of tasks
+      without a loss per example, with any such metric.
   """
 
   def __init__(
@@ -48,6 +65,7 @@ class Evaluator:
       data: the data of every seed.
       seeds: the seeds, for the noise of each.
     """
+    self.nonfinite: list[int | None] = [None] * len(seeds)
     self._task = task
     self._data = data
     self._vectorized = seeds_lib.VectorizedSeeds(len(seeds))
@@ -112,6 +130,7 @@ class Evaluator:
         masks[k].append(np.asarray(batches[k]['mask'], bool))
     if not rows[0]:
       raise errors.UserError(f'There are no examples in the split {split!r}.')
+    self.nonfinite = [*map(_first_nonfinite, rows, masks)]
     return [
       self._task.summarize(task_lib.stack_rows(own, mask))
       for own, mask in zip(rows, masks, strict=True)

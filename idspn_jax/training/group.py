@@ -165,12 +165,13 @@ class Group:
     split = 'test' if selection is None else 'validation'
     state = self._parallel.take_state(self.state)
     metrics = self._evaluate(state.variables, split)
-    for run, own in zip(self.runs, metrics, strict=True):
+    bad = self._evaluate.nonfinite
+    for run, own, batch in zip(self.runs, metrics, bad, strict=True):
       if run.diverged_at is None:
         run.write(step, 'eval', own)
         # A metric of another kind may be undefined without divergence.
         if not np.isfinite(own.get('loss', 0.0)):
-          run.diverge(step)
+          run.diverge(step, batch)
     if selection is not None:
       self._check_selects(metrics)
       values = [

@@ -134,10 +134,19 @@ class TrainingRun:
       self._saved.wait()
       self._mirror.send_later()
 
-  def diverge(self, step: int) -> None:
-    """Notes that a non-finite number was found at this step."""
+  def diverge(self, step: int, evaluation_batch: int | None = None) -> None:
+    """Notes that a non-finite number was found at this step.
+
+    Args:
+      step: the step.
+      evaluation_batch: in which batch of an evaluation, from 0, if in one.
+    """
     self.diverged_at = step
-    logging.warning('%s: diverged at step %d.', self.workdir, step)
+    where = ''
+    if evaluation_batch is not None:
+      self._diverged = {'evaluation_batch': evaluation_batch}
+      where = f' in batch {evaluation_batch} of the evaluation, counted from 0'
+    logging.warning('%s: diverged at step %d%s.', self.workdir, step, where)
 
   def keep_reproduction(
     self, batch: task_lib.Batch, iterations: int | None, restarts: int | None

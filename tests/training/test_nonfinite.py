@@ -90,6 +90,25 @@ class TestStopping:
       rtol=1e-4,
     )
 
+  def test_in_an_evaluation_names_its_batch(
+    self, tmp_path, monkeypatch, caplog
+  ):
+    evaluate = toy.ToyData.evaluate
+
+    def changed(data, split):
+      for i, batch in enumerate(evaluate(data, split)):
+        bad = data.seed == 1 and split == 'test' and i == 1
+        yield {**batch, 'y': batch['y'] * float('nan')} if bad else batch
+
+    monkeypatch.setattr(toy.ToyData, 'evaluate', changed)
+    configs = [toy.get_config(seed=seed) for seed in (0, 1)]
+    places = [str(tmp_path / str(seed)) for seed in (0, 1)]
+    good, bad = loop.train_seeds(configs, places, task=toy.build)
+    assert not good['diverged'] and 'evaluation_batch' not in good
+    assert bad['diverged'] and bad['step'] == 3
+    assert bad['evaluation_batch'] == 1 and 'batch' not in bad
+    assert 'step 3 in batch 1 of the evaluation' in caplog.text
+
   def test_parameters_are_named(self, tmp_path):
     config = toy.get_config(
       learning_rate=1e30, log_every=6, optimizer__name='sgd'
