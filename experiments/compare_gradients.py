@@ -182,7 +182,10 @@ def _train(configs, out):
 
 
 def _models(report, out):
-  """The models to study, and the configs whose costs are measured."""
+  """The models to study, the configs whose costs are measured, and its own.
+
+  Of its own, which are not those of earlier curves, the options are too.
+  """
   import os
 
   models, configs, training = {}, {}, None
@@ -193,6 +196,7 @@ def _models(report, out):
   else:
     configs = _configs()
     models = {f'{k}_fresh': _fresh(c, out) for k, c in configs.items()}
+  own = set(configs)
   if _TRAIN_STEPS.value:
     training = _train(configs, out)
   directory = out if _TRAIN_STEPS.value else _CURVES.value
@@ -201,7 +205,7 @@ def _models(report, out):
     models.update(trained)
     configs = {**more, **configs}
     report.add_training(training)
-  return models, configs
+  return models, configs, own
 
 
 def main(argv):
@@ -214,7 +218,7 @@ def main(argv):
   from idspn_jax.studies import gradient_report
 
   report = gradient_report.Report()
-  models, configs = _models(report, out)
+  models, configs, own = _models(report, out)
   for name, run in models.items():
     print(f'# {name}\n', flush=True)
     report.add_model(
@@ -225,8 +229,9 @@ def main(argv):
     for name, config in configs.items():
       table = report.add_cost(name, config, _REPEATS.value)
       _progress(f'Cost of a training step: {name}', table)
-      table = report.add_option_cost(name, config, _REPEATS.value)
-      _progress(f'Cost of the modes’ options: {name}', table)
+      if name in own:
+        table = report.add_option_cost(name, config, _REPEATS.value)
+        _progress(f'Cost of the modes’ options: {name}', table)
       report.save_tables(out)
   for text in report.answers():
     print(text)
