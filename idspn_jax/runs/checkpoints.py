@@ -80,7 +80,7 @@ def read(workdir: str, step: int) -> dict[str, Any]:
   """Reads a checkpoint as nested dictionaries of NumPy arrays.
 
   Raises:
-    Damaged: if it is not whole; says why.
+    Damaged: if it is not whole, or is of another step; says why.
     UserError: if the system refuses to read it.
   """
   path = epath.Path(_place(workdir, step)) / 'default'
@@ -107,7 +107,28 @@ def read(workdir: str, step: int) -> dict[str, Any]:
     raise Damaged(reason)
   if not isinstance(found, dict) or 'params' not in found:
     raise Damaged('it holds no parameters')
+  if not np.array_equal(own := found.get('step', step), step):
+    raise Damaged(f'it holds the state of step {own}')
   return found
+
+
+def check_seed(stored: dict[str, Any], seed: int, where: str) -> None:
+  """Refuses the checkpoint of a run with another seed.
+
+  Args:
+    stored: what `read` has returned.
+    seed: of the run in whose directory it lies.
+    where: the checkpoint, for errors.
+
+  Raises:
+    UserError: naming both seeds.
+  """
+  if not np.array_equal(own := stored.get('seed', seed), seed):
+    raise errors.UserError(
+      f'The checkpoint {where} is of a run with seed {own}, but the run there '
+      f'has config.seed={seed}. Put back its own checkpoints, or use another '
+      '--workdir.'
+    )
 
 
 def fit(stored: Any, like: Any, where: str) -> Any:
@@ -309,6 +330,7 @@ class Checkpoints:
     self,
     like: Any,
     complete: Callable[[dict[str, Any]], dict[str, Any]] = lambda x: x,
+    seed: int | None = None,
   ) -> tuple[int, Any] | None:
     """Reads the newest whole checkpoint.
 
@@ -318,13 +340,14 @@ class Checkpoints:
     Args:
       like: a state of the expected structure, shapes and precision.
       complete: adds to a stored state what came later.
+      seed: of the run; None to take any.
 
     Returns:
       Its step and state; None if there is no checkpoint.
 
     Raises:
-      UserError: if the checkpoint is of another model, all are damaged, or the
-        system refuses to read or move one.
+      UserError: if the checkpoint is of another model or seed, all are
+        damaged, or the system refuses to read or move one.
     """
     steps = sorted(_steps_in(self._path), reverse=True)
     damaged = {}
@@ -334,7 +357,10 @@ class Checkpoints:
       except Damaged as e:
         damaged[step] = e
         continue
-      state = fit(complete(stored), like, f'{self._path}/{step}')
+      where = f'{self._path}/{step}'
+      if seed is not None:
+        check_seed(stored, seed, where)
+      state = fit(complete(stored), like, where)
       for bad, why in damaged.items():
         self._set_aside(bad, why)
       return step, state

@@ -67,7 +67,7 @@ def load_run(
 
   Raises:
     UserError: if there is no run, no such checkpoint, or it is damaged or of
-      another shape.
+      another shape or seed.
   """
   if remote.is_remote(workdir):
     with remote.fetched(workdir) as local:
@@ -83,6 +83,7 @@ def load_run(
   variables = jax.eval_shape(experiment.task.init, jax.random.key(0))
   params, model_state = task_lib.split_variables(variables)
   where = f'{workdir}/checkpoints/{step}'
+  checkpoints.check_seed(stored, config.seed, where)
   step, source = _evaluated(step, stored, where)
   stored = {
     'params': source['params'],

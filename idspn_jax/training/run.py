@@ -85,7 +85,9 @@ class TrainingRun:
       checkpoints.Checkpoints(self.workdir, self.config.keep_checkpoints)
     )
     directory.check_steps(self._saved.latest(), self.config, self.workdir)
-    found = self._saved.restore_newest(self.state, state_lib.complete)
+    found = self._saved.restore_newest(
+      self.state, state_lib.complete, self.config.seed
+    )
     first = 0
     if found is not None:
       first, self.state = found

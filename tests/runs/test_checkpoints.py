@@ -16,6 +16,7 @@ from idspn_jax import errors
 from idspn_jax.runs import checkpoints
 from idspn_jax.runs import files
 from idspn_jax.runs import loading
+from idspn_jax.training import loop
 
 LIKE = {
   'params': {'a': jnp.zeros((3, 2)), 'b': jnp.zeros(4)},
@@ -23,9 +24,12 @@ LIKE = {
 }
 
 
-def state(step):
-  params = {'a': jnp.full((3, 2), step + 0.5), 'b': jnp.arange(4.0) + step}
-  return {'params': params, 'step': jnp.int32(step)}
+def state(value, step=None):
+  params = {'a': jnp.full((3, 2), value + 0.5), 'b': jnp.arange(4.0) + value}
+  return {
+    'params': params,
+    'step': jnp.int32(value if step is None else step),
+  }
 
 
 def value(found):
@@ -88,7 +92,7 @@ class TestDamage:
     with checkpoints.Checkpoints(str(workdir), 2) as saved:
       step, found = saved.restore_newest(LIKE)
       assert step == 10 and value(found) == 10
-      saved.save(20, state(21))
+      saved.save(20, state(21, 20))
       saved.save(30, state(30))
     assert value(checkpoints.read(str(workdir), 30)) == 30
     assert 'Traceback' not in capfd.readouterr().err
@@ -167,6 +171,38 @@ class TestDamage:
       checkpoints.Checkpoints(str(tmp_path))
 
 
+class TestContentOfAnotherPlace:
+  """Whole checkpoints that lie where they do not belong."""
+
+  def test_of_another_step(self, workdir, caplog):
+    places = workdir / 'checkpoints'
+    os.rename(places / '20', places / '15')
+    with pytest.raises(checkpoints.Damaged, match='the state of step 20'):
+      checkpoints.read(str(workdir), 15)
+    assert resume(workdir)[0] == 10
+    assert 'step 15 is damaged (it holds the state of step 20)' in caplog.text
+    assert (workdir / 'checkpoints.damaged' / '15').is_dir()
+
+  def test_of_another_step_alone(self, workdir):
+    places = workdir / 'checkpoints'
+    remove(places / '10')
+    os.rename(places / '20', places / '25')
+    with pytest.raises(errors.UserError, match='step 25: .* state of step 20'):
+      resume(workdir)
+
+  def test_of_another_seed(self, small, tmp_path):
+    for seed in (0, 1):
+      workdir = str(tmp_path / str(seed))
+      loop.train_and_evaluate(small(steps=2, seed=seed), workdir)
+    remove(tmp_path / '0' / 'checkpoints')
+    shutil.copytree(tmp_path / '1' / 'checkpoints', tmp_path / '0/checkpoints')
+    told = 'of a run with seed 1, .* config.seed=0.*another --workdir'
+    with pytest.raises(errors.UserError, match=told):
+      loop.train_and_evaluate(small(steps=4), str(tmp_path / '0'))
+    with pytest.raises(errors.UserError, match=told):
+      loading.load_run(str(tmp_path / '0'))
+
+
 class TestReading:
   def test_changes_nothing(self, workdir):
     def times():
@@ -195,7 +231,9 @@ class TestReading:
 
     def read_while_training(workdir, step):
       if (places / '20').exists():
-        os.rename(places / '20', places / '30')
+        with checkpoints.Checkpoints(workdir, 1) as saved:
+          saved.save(30, state(30))
+        assert not (places / '20').exists()
         raise checkpoints.Damaged('gone')
       return read(workdir, step)
 
@@ -212,8 +250,8 @@ class TestReading:
 class TestReplacing:
   def test_keeps_the_new_one(self, workdir):
     with checkpoints.Checkpoints(str(workdir), 2) as saved:
-      saved.save(20, state(99), replace=True)
-      saved.save(20, state(5))
+      saved.save(20, state(99, 20), replace=True)
+      saved.save(20, state(5, 20))
     assert value(checkpoints.read(str(workdir), 20)) == 99
     assert sorted(os.listdir(workdir)) == ['checkpoints']
 
@@ -252,7 +290,7 @@ class TestReplacing:
           monkeypatch.setattr(saved._manager, 'save', lambda *_, **__: None)
           monkeypatch.setattr(saved, 'wait', lambda: fail())
         try:
-          saved.save(20, state(99), replace=True)
+          saved.save(20, state(99, 20), replace=True)
         except OSError as e:
           raise saved._cannot_save(e) from e
     assert value(checkpoints.read(str(workdir), 20)) == 20
