@@ -195,6 +195,20 @@ def _send_text(text):
   return bytes(np.asarray(multihost_utils.broadcast_one_to_all(data))).decode()
 
 
+def gather(text: str) -> list[str]:
+  """The texts of all processes, in all, in the order of their numbers."""
+  if count() == 1:
+    return [text]
+  data = np.frombuffer(text.encode(), np.uint8)
+  sizes = multihost_utils.process_allgather(np.int32(len(data)))
+  padded = np.zeros(np.max(sizes), np.uint8)
+  padded[: len(data)] = data
+  rows = multihost_utils.process_allgather(padded)
+  return [
+    bytes(row[:size]).decode() for row, size in zip(rows, sizes, strict=True)
+  ]
+
+
 def send_arrays(tree: Any) -> Any:
   """Process 0's arrays, in all processes, on the host.
 

@@ -25,6 +25,7 @@ from idspn_jax.runs import directory
 from idspn_jax.runs import remote
 from idspn_jax.tasks import registry
 from idspn_jax.tasks import task as task_lib
+from idspn_jax.training import agreement
 from idspn_jax.training import group as group_lib
 from idspn_jax.training import hosts
 from idspn_jax.training import iterations as iterations_lib
@@ -193,6 +194,7 @@ def _open(configs, places, task, resources):
     key = json.dumps([shared, record], sort_keys=True)
     if key not in built:
       built[key] = registry.build(config, record, builder=task)
+      agreement.check_data(built[key].record)
       # Before anything is written to the directory.
       iterations_lib.Schedule(config, built[key].task.iterates)
     runs.append(
@@ -240,10 +242,11 @@ def train_seeds(
     The content of every run's `result.json`.
 
   Raises:
-    UserError: if the configs differ elsewhere, or a config, a file or a
-      checkpoint does not fit, or a directory is in use.
+    UserError: if the configs differ elsewhere, or between processes, or a
+      config, a file or a checkpoint does not fit, or a directory is in use.
     Interrupted: if a signal asked to stop; the states are saved.
   """
+  agreement.check_configs(configs)
   for config in configs:
     config_lib.check(config)
     parallel_lib.check(config)

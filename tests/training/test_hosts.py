@@ -39,7 +39,7 @@ def free_port():
 class Pair:
   """Two processes that train together."""
 
-  def __init__(self, workdir, steps, *arguments):
+  def __init__(self, workdir, steps, *arguments, only_second=(), x64=(0, 0)):
     self.workdir = workdir
     port = free_port()
     self.processes = [
@@ -55,9 +55,15 @@ class Pair:
           '--num_processes=2',
           f'--process_id={i}',
           *arguments,
+          *(only_second if i else ()),
         ],
         cwd=ROOT,
-        env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''},
+        env={
+          **os.environ,
+          'JAX_PLATFORMS': 'cpu',
+          'XLA_FLAGS': '',
+          'JAX_ENABLE_X64': str(x64[i]),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -91,8 +97,8 @@ def pair():
   """Starts pairs of processes; none outlives its test."""
   started = []
 
-  def start(*arguments):
-    started.append(Pair(*arguments))
+  def start(*arguments, **differing):
+    started.append(Pair(*arguments, **differing))
     return started[-1]
 
   yield start
@@ -189,6 +195,24 @@ def test_an_error_of_one_ends_both(pair, tmp_path):
   for _, told in outputs:
     assert 'config.json is damaged' in last_line(told)
     assert 'Traceback' not in told
+
+
+def test_other_settings_of_one_are_named_by_both(pair, tmp_path):
+  both = pair(
+    tmp_path / 'run',
+    5,
+    only_second=('--config.model.hidden_dim=9', '--config.seed=3'),
+    x64=(0, 1),
+  )
+  statuses, outputs = both.finish()
+  assert statuses == [2, 2], outputs
+  for _, told in outputs:
+    assert (
+      'Process 1 differs from process 0: config.model.hidden_dim: 8 -> 9; '
+      "config.seed: 0 -> 3; jax_enable_x64: 'False' -> 'True'."
+    ) in last_line(told)
+    assert 'Traceback' not in told
+  assert not (tmp_path / 'run').exists()
 
 
 class TestFlags:
