@@ -18,6 +18,7 @@ from jax.experimental import multihost_utils
 import numpy as np
 
 from idspn_jax import errors
+from idspn_jax.training import meeting
 
 # Seconds without a sign of life after which a process counts as lost.
 _LOST_AFTER = 30
@@ -49,25 +50,6 @@ def launched_together() -> bool:
   )
 
 
-def _check(address, processes, process):
-  """Refuses flags that name no group of processes."""
-  if not (address and processes is not None and process is not None):
-    raise errors.UserError(
-      'Give all of --coordinator_address=HOST:PORT (of process 0), '
-      '--num_processes and --process_id, or none of them where SLURM, Open '
-      'MPI, GKE or a TPU pod starts the processes.'
-    )
-  if not re.fullmatch(r'.+:\d+', address):
-    raise errors.UserError(
-      f'--coordinator_address={address}: give HOST:PORT of process 0.'
-    )
-  if not 0 <= process < processes:
-    raise errors.UserError(
-      f'--process_id={process} must be from 0 to {processes - 1}, '
-      f'--num_processes={processes} less one.'
-    )
-
-
 @contextlib.contextmanager
 def session(
   coordinator_address: str | None = None,
@@ -95,16 +77,8 @@ def session(
     yield
     return
   if not alone:
-    _check(*given)
-  try:
-    jax.distributed.initialize(
-      *given, heartbeat_timeout_seconds=_LOST_AFTER, initialization_timeout=120
-    )
-  except (RuntimeError, ValueError) as e:
-    raise errors.UserError(
-      f'The processes of this run did not meet: {_one_line(e)} Start all of '
-      'them, with the same --coordinator_address and --num_processes.'
-    ) from e
+    meeting.check(*given)
+  meeting.meet(*given, lost_after=_LOST_AFTER)
   try:
     yield
     jax.distributed.shutdown()

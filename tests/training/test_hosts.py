@@ -197,6 +197,7 @@ def test_an_error_of_one_ends_both(pair, tmp_path):
     assert 'Traceback' not in told
 
 
+@pytest.mark.deep
 def test_other_settings_of_one_are_named_by_both(pair, tmp_path):
   both = pair(
     tmp_path / 'run',
@@ -224,11 +225,26 @@ class TestFlags:
       (('host', 2, 0), '--coordinator_address=host'),
       (('host:1', 2, 2), '--process_id=2'),
       (('host:1', 2, -1), '--process_id=-1'),
+      (('localhost:1', 0, 0), '--num_processes=0 must be at least 1'),
+      (('localhost:0', 2, 0), 'localhost:0: the port must be from 1 to 65535'),
+      (('localhost:65536', 2, 0), 'the port must be from 1 to 65535'),
+      (('[::1]:99999', 2, 0), 'the port must be from 1 to 65535'),
+      (('a..b:9', 2, 1), 'there is no host a..b'),
     ],
   )
   def test_that_do_not_fit(self, given, culprit):
     with pytest.raises(errors.UserError, match=culprit):
       with hosts.session(*given):
+        raise AssertionError('It must not start.')
+
+  def test_an_unknown_host(self, monkeypatch):
+    def unknown(host, port):
+      raise socket.gaierror(-2, f'No address of {host}')
+
+    monkeypatch.setattr(socket, 'getaddrinfo', unknown)
+    told = r'there is no host far \(No address of far\); give the name'
+    with pytest.raises(errors.UserError, match=told):
+      with hosts.session('far:9', 2, 1):
         raise AssertionError('It must not start.')
 
   @pytest.mark.parametrize(
