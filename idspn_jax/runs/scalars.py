@@ -126,6 +126,10 @@ class ScalarLog:
         self._path,
       )
 
+  def knows(self, prefix: str) -> bool:
+    """Whether scalars of a prefix were there of the step it continues from."""
+    return any(name.startswith(prefix) for row in self._known for name in row)
+
   def write(self, step: int, scalars: Mapping[str, Any]) -> None:
     """Logs scalars of a step.
 

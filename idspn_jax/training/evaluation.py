@@ -13,6 +13,7 @@ from idspn_jax.tasks import task as task_lib
 from idspn_jax.training import hosts
 from idspn_jax.training import parallel
 from idspn_jax.training import seeds as seeds_lib
+from idspn_jax.training import stopping
 
 # Evaluation draws its own noise, the same at every step and for every model.
 _STREAM = 3
@@ -57,6 +58,7 @@ class Evaluator:
     task: task_lib.Task,
     data: Sequence[data_lib.Data],
     seeds: Sequence[int],
+    stop: stopping.StopRequest | None = None,
   ):
     """Prepares the compiled metrics.
 
@@ -64,9 +66,11 @@ class Evaluator:
       task: the task.
       data: the data of every seed.
       seeds: the seeds, for the noise of each.
+      stop: looked at before every batch.
     """
     self.nonfinite: list[int | None] = [None] * len(seeds)
     self._task = task
+    self._stop = stop
     self._data = data
     self._vectorized = seeds_lib.VectorizedSeeds(len(seeds))
     self._seeds = [np.uint32(seed) for seed in seeds]
@@ -107,6 +111,7 @@ class Evaluator:
 
     Raises:
       UserError: if there are no examples.
+      Abandoned: if it was asked to stop.
     """
     options = tuple(sorted(decode_options.items()))
     variables = parallel.put_everywhere(variables, self._everywhere)
@@ -114,6 +119,7 @@ class Evaluator:
     masks: list[list[np.ndarray]] = [[] for _ in self._seeds]
     streams = zip(*(data.evaluate(split) for data in self._data), strict=True)
     for i, batches in enumerate(streams):
+      self._check_stop()
       batches = [_padded(batch, self._devices) for batch in batches]
       batch = self._vectorized.stack(batches)
       count = len(batches[0]['mask'])
@@ -135,3 +141,9 @@ class Evaluator:
       self._task.summarize(task_lib.stack_rows(own, mask))
       for own, mask in zip(rows, masks, strict=True)
     ]
+
+  def _check_stop(self):
+    if self._stop is not None:
+      self._stop.agree()
+      if self._stop.received:
+        raise stopping.Abandoned

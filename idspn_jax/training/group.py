@@ -19,6 +19,7 @@ from idspn_jax.training import run as run_lib
 from idspn_jax.training import seeds as seeds_lib
 from idspn_jax.training import state as state_lib
 from idspn_jax.training import step as step_lib
+from idspn_jax.training import stopping
 
 
 class Group:
@@ -31,8 +32,15 @@ class Group:
     state: their states, stacked if there are several.
   """
 
-  def __init__(self, runs: Sequence[run_lib.TrainingRun]):
-    """Stacks and places the runs' states."""
+  def __init__(
+    self, runs: Sequence[run_lib.TrainingRun], stop: stopping.StopRequest
+  ):
+    """Stacks and places the runs' states.
+
+    Args:
+      runs: the runs.
+      stop: ends evaluations early.
+    """
     self.runs = runs
     self.config = runs[0].config
     self.first = runs[0].first
@@ -46,6 +54,7 @@ class Group:
       self._task,
       [run.data for run in runs],
       [run.config.seed for run in runs],
+      stop,
     )
     keep_best = self._vectorized.map(state_lib.keep_best)
     self._keep_best = jax.jit(keep_best)
@@ -159,19 +168,36 @@ class Group:
       if run.diverged_at is None:
         run.save(step)
 
-  def validate(self, step: int) -> None:
-    """Evaluates on the way; remembers the best variables if that counts."""
+  def evaluate_again(self) -> None:
+    """Evaluates the first step if a stop has ended its evaluation early."""
+    step = self.first
+    due = step > 0 and step % self.config.eval_every == 0
+    if due and not all(run.evaluated for run in self.runs):
+      # Saved before it is logged: what is logged is not evaluated again.
+      self.validate(step, saves=True)
+
+  def validate(self, step: int, saves: bool = False) -> None:
+    """Evaluates on the way; remembers the best variables if that counts.
+
+    Does nothing if it is asked to stop meanwhile; see `evaluate_again`.
+
+    Args:
+      step: the present one.
+      saves: whether to save a new best before its metrics are logged.
+    """
     selection = self._task.selection
     split = 'test' if selection is None else 'validation'
     state = self._parallel.take_state(self.state)
-    metrics = self._evaluate(state.variables, split)
+    try:
+      metrics = self._evaluate(state.variables, split)
+    except stopping.Abandoned:
+      return
+    going = [run.diverged_at is None for run in self.runs]
     bad = self._evaluate.nonfinite
     for run, own, batch in zip(self.runs, metrics, bad, strict=True):
-      if run.diverged_at is None:
-        run.write(step, 'eval', own)
-        # A metric of another kind may be undefined without divergence.
-        if not np.isfinite(own.get('loss', 0.0)):
-          run.diverge(step, batch)
+      # A metric of another kind may be undefined without divergence.
+      if run.diverged_at is None and not np.isfinite(own.get('loss', 0.0)):
+        run.diverge(step, batch)
     if selection is not None:
       self._check_selects(metrics)
       values = [
@@ -181,6 +207,11 @@ class Group:
       value = self._vectorized.stack(values).astype(np.float32)
       best = self._keep_best(state, value)
       self.state = self._parallel.place_state(best)
+    if saves:
+      self.save(step)
+    for run, own, writes in zip(self.runs, metrics, going, strict=True):
+      if writes:
+        run.write(step, 'eval', own)
 
   def _check_selects(self, metrics):
     selection = self._task.selection
@@ -191,7 +222,11 @@ class Group:
       )
 
   def test(self, step: int) -> list[dict[str, float]]:
-    """Returns every run's metrics on the test data, where there are any."""
+    """Returns every run's metrics on the test data, where there are any.
+
+    Raises:
+      Abandoned: if it is asked to stop meanwhile; nothing is written.
+    """
     state = self._parallel.take_state(self.state)
     metrics = self._evaluate(state.selected, 'test')
     for i, run in enumerate(self.runs):

@@ -76,7 +76,8 @@ def _advance(group, batches, stop):
       if step >= config.steps:
         break
       # The last step is evaluated and saved outside, in this order too: a
-      # checkpoint knows of its own validation, and of every best before it.
+      # checkpoint knows of its own validation, and of every best before it,
+      # unless the validation was stopped; then it is repeated.
       evaluates = step % config.eval_every == 0
       saves = step % config.checkpoint_every == 0 or (evaluates and selects)
       if evaluates or saves:
@@ -88,7 +89,7 @@ def _advance(group, batches, stop):
         if saves:
           group.save(step)
         since += time.perf_counter() - pause
-      if stop.received:  # After the validation of this step, if it has one.
+      if stop.received:
         break
   if scalars is not None:
     group.all_diverged(step, scalars)
@@ -111,12 +112,13 @@ def _steps(group, stop):
       raise errors.UserError('Data.train yielded no batch.')
     if not group.compile(first) and len(group.runs) > 1:
       return None
+    group.evaluate_again()
     return _advance(group, itertools.chain([first], batches), stop)
 
 
 def _train(runs, stop):
   """Trains as many runs in one program as fit into the memory."""
-  group = group_lib.Group(runs)
+  group = group_lib.Group(runs, stop)
   step = _steps(group, stop)
   if step is None:
     del group
@@ -127,12 +129,15 @@ def _train(runs, stop):
     return [*_train(runs[:half], stop), *_train(runs[half:], stop)]
   finished = step == group.config.steps
   if finished and runs[0].task.selection is not None:
-    # Also if a run was stopped right here, before its validation.
+    # Also if a run was stopped right here, before or in its validation.
     group.validate(step)
   group.save(step)
   if stop.received and not all(run.diverged_at is not None for run in runs):
     raise Interrupted(step, stop.received)
-  metrics = group.test(step)
+  try:
+    metrics = group.test(step)
+  except stopping.Abandoned:
+    raise Interrupted(step, stop.received) from None
   return [
     run.finish(step, own, group.costs())
     for run, own in zip(runs, metrics, strict=True)

@@ -39,6 +39,7 @@ class TrainingRun:
     data: the data of its seed.
     state: its state, as of the last checkpoint or of the end.
     first: the step from which it continues.
+    evaluated: whether the evaluation of that step is logged.
     diverged_at: the step at which divergence was found, or None.
   """
 
@@ -71,7 +72,9 @@ class TrainingRun:
     self._saved: checkpoints.Checkpoints | None = None
     self._log: scalars_lib.ScalarLog | None = None
     self.state = state_lib.init_state(self.task, config)
-    self.first = hosts.from_writer(lambda: self._open(resources))
+    self.first, self.evaluated = hosts.from_writer(
+      lambda: self._open(resources)
+    )
     if hosts.count() > 1:
       self.state = hosts.send_arrays(self.state)
     self.diverged_at: int | None = None
@@ -80,7 +83,7 @@ class TrainingRun:
     self._saved_best = best and int(best.step)
 
   def _open(self, resources):
-    """Opens the files and restores the state; returns its step."""
+    """Opens the files and restores the state; returns `first, evaluated`."""
     self._saved = resources.enter_context(
       checkpoints.Checkpoints(self.workdir, self.config.keep_checkpoints)
     )
@@ -98,7 +101,7 @@ class TrainingRun:
     self._log = resources.enter_context(
       contextlib.closing(scalars_lib.ScalarLog(self.workdir, first))
     )
-    return first
+    return first, self._log.knows('eval/')
 
   def _initial(self):
     """The first state with the weights of another model."""

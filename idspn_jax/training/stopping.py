@@ -15,6 +15,10 @@ class Interrupted(Exception):
     self.exit_code = 128 + signal_number
 
 
+class Abandoned(Exception):
+  """An evaluation was left before its end: the run was asked to stop."""
+
+
 class StopRequest:
   """Turns the first SIGINT or SIGTERM into a flag; the second acts as usual.
 
@@ -47,7 +51,7 @@ class StopRequest:
     signal.signal(number, self._before[number] or signal.SIG_DFL)
 
   def agree(self) -> None:
-    """Asks the other processes; all call it once per step."""
+    """Asks the other processes; all call it equally often, as per step."""
     if self._largest is not None and self.received is None:
       self.received = self._largest(self._own) or None
 

@@ -187,6 +187,30 @@ def test_stopped_killed_and_continued(pair, tmp_path):
 
 
 @pytest.mark.deep
+def test_a_stop_within_an_evaluation_leaves_it_everywhere(pair, tmp_path):
+  workdir = tmp_path / 'run'
+  both = pair(
+    workdir,
+    1000,
+    '--config.eval_every=5',
+    '--config.checkpoint_every=4',
+    # Hours, were it not left.
+    '--config.data.num_test=3000000',
+    '--config.eval_batch_size=2',
+  )
+  both.wait_for_checkpoint(0)
+  while logged_steps(workdir)[-1] < 5:
+    assert all(p.poll() is None for p in both.processes), both.finish()
+    time.sleep(0.05)
+  both.processes[1].send_signal(signal.SIGTERM)
+  statuses, outputs = both.finish()
+  assert statuses == [143, 143], outputs
+  assert 'Stopped at step 5' in outputs[0][0]
+  assert stored_steps(workdir)[-1] == 5
+  assert 'eval/' not in (workdir / 'scalars.jsonl').read_text('utf-8')
+
+
+@pytest.mark.deep
 def test_an_error_of_one_ends_both(pair, tmp_path):
   (tmp_path / 'run').mkdir()
   (tmp_path / 'run' / 'config.json').write_text('{')

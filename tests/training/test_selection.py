@@ -190,8 +190,11 @@ def test_is_resumed_bit_for_bit(finished, tmp_path):
 
 
 def test_a_signal_does_not_skip_a_validation(finished, tmp_path, monkeypatch):
-  """It arrives while the step is taken that is validated next."""
-  _, result = finished
+  """It arrives while the step is taken that is validated next.
+
+  The validation comes when the run continues.
+  """
+  workdir, result = finished
   advance = group_lib.Group.advance
 
   def interrupting(self, step, batch):
@@ -204,8 +207,12 @@ def test_a_signal_does_not_skip_a_validation(finished, tmp_path, monkeypatch):
     with pytest.raises(loop.Interrupted) as e:
       loop.train_and_evaluate(numbering(), str(tmp_path))
   assert e.value.step == 12
-  assert 12 in scalars(tmp_path, 'eval/set_accuracy')
+  assert list(scalars(tmp_path, 'eval/set_accuracy')) == [4, 8]
   second = loop.train_and_evaluate(numbering(), str(tmp_path))
+  ours, whole = (
+    scalars(path, 'eval/set_accuracy') for path in (tmp_path, workdir)
+  )
+  assert 12 in ours and list(ours.items()) == list(whole.items())
   assert second['selected'] == result['selected']
   assert second['metrics'] == result['metrics']
 
