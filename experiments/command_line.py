@@ -1,9 +1,14 @@
 """What the binaries share: flags, and errors as one line."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import logging as python_logging
+import multiprocessing
 import os
 import re
+import signal
 import sys
+import threading
 
 from absl import app
 from absl import flags
@@ -19,7 +24,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
   """Runs a binary; what the user can mend ends in one line and status 2.
 
   Wrong flags, misspelt config keys and `UserError`s are reported without a
-  traceback.
+  traceback; so is Ctrl-C, with status 130.
 
   Args:
     main: gets the arguments that are not flags; returns the exit status. With
@@ -41,10 +46,13 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         check_accelerator()
       return main(argv)
     except (RuntimeError, MemoryError) as e:
+      if errors.interrupted(e):
+        raise KeyboardInterrupt from e
       raise _of_machine(e) from e
 
   try:
-    app.run(guarded, flags_parser=_parse)
+    with keeping_interrupts():
+      app.run(guarded, flags_parser=_parse)
   except errors.UserError as e:
     sys.stderr.write(f'{_name()}: error: {_one_line(e)}\n')
     sys.exit(2)
@@ -54,8 +62,56 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(1)
   except KeyboardInterrupt:
-    sys.stderr.write(f'{_name()}: interrupted\n')
-    sys.exit(130)
+    _end_interrupted()
+  finally:
+    # Python's handler would print a traceback while Python ends.
+    if callable(signal.getsignal(signal.SIGINT)):
+      signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _end_interrupted():
+  """Ends at once: Python would wait for what still computes, or crash in it."""
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  for child in multiprocessing.active_children():
+    child.terminate()
+  sys.stderr.write(f'{_name()}: interrupted\n')
+  for stream in (sys.stdout, sys.stderr):
+    with contextlib.suppress(OSError):
+      stream.flush()
+  os._exit(130)
+
+
+@contextlib.contextmanager
+def keeping_interrupts() -> Iterator[None]:
+  """Repeats a Ctrl-C whose exception Python drops, until it is heard.
+
+  Python reports and drops exceptions in what the garbage collector calls; JAX
+  has a function there. Also keeps JAX from logging a Ctrl-C with a traceback.
+  """
+  report = sys.unraisablehook
+
+  def repeat(dropped):
+    if not issubclass(dropped.exc_type, KeyboardInterrupt):
+      report(dropped)
+      return
+    # Later, for in this hook it would be dropped as well.
+    main = threading.main_thread().ident
+    timer = threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT))
+    timer.daemon = True
+    timer.start()
+
+  def is_no_interrupt(record):
+    e = record.exc_info and record.exc_info[1]
+    return not isinstance(e, KeyboardInterrupt)
+
+  jax_logger = python_logging.getLogger('jax._src.callback')
+  jax_logger.addFilter(is_no_interrupt)
+  sys.unraisablehook = repeat
+  try:
+    yield
+  finally:
+    sys.unraisablehook = report
+    jax_logger.removeFilter(is_no_interrupt)
 
 
 def counts(name: str, texts: Sequence[str], example: str, most: int) -> list:

@@ -1,4 +1,6 @@
-"""Errors that a user can mend."""
+"""Errors that a user can mend, and those that are a user's Ctrl-C."""
+
+import re
 
 
 class UserError(ValueError):
@@ -6,3 +8,11 @@ class UserError(ValueError):
 
   Binaries print its message as one line and exit with status 2.
   """
+
+
+def interrupted(e: BaseException) -> bool:
+  """Whether an error is Ctrl-C; JAX wraps one in a function of the host."""
+  return isinstance(e, KeyboardInterrupt) or (
+    isinstance(e, RuntimeError)
+    and re.search('^KeyboardInterrupt:?', str(e), re.MULTILINE) is not None
+  )

@@ -216,6 +216,8 @@ def run(trial: Trial) -> Outcome:
   except errors.UserError as e:
     return Outcome(REFUSED, _one_line(e))
   except Exception as e:  # Reported, so that the other trials go on.
+    if errors.interrupted(e):
+      raise KeyboardInterrupt from e
     traceback.print_exc()
     text = f'{type(e).__name__}: {_one_line(e)}'
     full = isinstance(e, MemoryError) or 'RESOURCE_EXHAUSTED' in text

@@ -94,6 +94,8 @@ def _leave(e):
     status = e.code if isinstance(e.code, int) else 1
   elif isinstance(e, errors.UserError):
     status, line = 2, f'error: {_one_line(e)}'
+  elif errors.interrupted(e):
+    status, line = 130, 'interrupted'
   elif lost(e):
     status = LEFT
     line = (
@@ -101,8 +103,6 @@ def _leave(e):
       f'({_one_line(e)[:150]}). Start all of them again: the run continues '
       'from its last checkpoint.'
     )
-  elif isinstance(e, KeyboardInterrupt):
-    status, line = 130, 'interrupted'
   else:
     sys.excepthook(type(e), e, e.__traceback__)
     line = f'error: {type(e).__name__}'
