@@ -4,7 +4,8 @@ python kills.py TASK COUNT FOLDER [SEED]
 
 Every training is a forked process that ends by SIGKILL, most of them; resumed
 until it is through, it must leave what the unbroken one left. Prints how many
-were killed, and where, as JSON. The process that forks never computes.
+were killed, and where, as JSON: the newest checkpoint, and the last batch that
+the killed process drew. The process that forks never computes.
 """
 
 import contextlib
@@ -233,6 +234,14 @@ def drawn(workdir):
   return path.read_bytes().count(b'\n') if path.exists() else 0
 
 
+def last_drawn(workdir, before):
+  """The step of the last batch that was drawn after `before`; -1 if none."""
+  if drawn(workdir) == before:
+    return -1
+  lines = pathlib.Path(f'{workdir}.order').read_text().splitlines()
+  return int(lines[-1].split()[0])
+
+
 def wait_until_training(child, workdir, before, steps=1):
   """Waits for that many steps; the exit status if there are fewer."""
   # Three batches are drawn ahead.
@@ -281,17 +290,20 @@ def main(name, count, folder, seed=0):
       if name == 'cached' and chance.random() < 0.3:
         # Made anew, and interrupted.
         shutil.rmtree(pathlib.Path(folder, 'cache'))
-      # Not many times near the end of the same run.
-      if len(killed) < count and newest(broken) <= 0.8 * steps:
+      before = drawn(broken)
+      # Not many times near the end of the same run, where few places are left.
+      if len(killed) < count and newest(broken) <= steps / 2:
         code = kill_one(chance, name, folder, broken, seconds, steps)
       else:
         code = wait(start(name, folder, broken), 1800)
       if code is None:
-        killed.append(newest(broken))
+        killed.append((newest(broken), last_drawn(broken, before)))
     assert code == 0, pathlib.Path(f'{broken}.log').read_text()[-3000:]
     compare(whole, broken, steps)
   found = {'task': name, 'killed': len(killed), 'runs': runs, 'steps': steps}
-  print(json.dumps({**found, 'newest_checkpoints': killed}), flush=True)
+  found['newest_checkpoints'] = [checkpoint for checkpoint, _ in killed]
+  found['last_batches'] = [batch for _, batch in killed]
+  print(json.dumps(found), flush=True)
 
 
 if __name__ == '__main__':

@@ -42,7 +42,10 @@ def test_killed_runs_end_as_unbroken_ones(
   record_property('found', found)
   assert found['killed'] == count
   # At many places, not always before the first checkpoint.
-  assert len(set(found['newest_checkpoints'])) > min(3, count // 2)
+  checkpoints, batches = found['newest_checkpoints'], found['last_batches']
+  places = set(zip(checkpoints, batches, strict=True))
+  assert len(places) > min(3, count // 2), places
+  assert max(checkpoints) > 0
 
 
 @pytest.mark.deep
