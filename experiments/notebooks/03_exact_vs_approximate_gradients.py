@@ -35,10 +35,13 @@ QUICK = os.environ.get('IDSPN_NOTEBOOK_QUICK') == '1'  # Fewer steps, for tests.
 here = pathlib.Path.cwd()
 places = (here, *here.parents, here / 'idspn-jax')
 root = next((p for p in places if (p / 'experiments/notebooks').is_dir()), None)
+needed = ('jaxopt', 'ml_collections', 'orbax', 'sklearn')
+install = any(importlib.util.find_spec(m) is None for m in needed)
 if root is None:
+  install = True  # What is there may be too old.
   root = here / 'idspn-jax'
   subprocess.run(['git', 'clone', '--depth=1', ADDRESS, str(root)], check=True)
-if any(importlib.util.find_spec(m) is None for m in ('orbax', 'sklearn')):
+if install:
   pip = [sys.executable, '-m', 'pip', 'install', '--quiet']
   subprocess.run([*pip, f'{root}[notebooks]'], check=True)
 sys.path.append(str(root))

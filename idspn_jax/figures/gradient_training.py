@@ -48,7 +48,8 @@ def draw_training(
   labels = list(dict.fromkeys(row['setting'] for row in rows))
   names = ('training steps', 'time, s') if seconds else ('training steps',)
   figure = matplotlib.figure.Figure(
-    figsize=(5.0 * len(names), 3.6 * len(optimizers)), layout='constrained'
+    figsize=(5.0 * len(names) + 2.8, 3.6 * len(optimizers)),
+    layout='constrained',
   )
   grid = figure.subplots(
     len(optimizers), len(names), squeeze=False, sharey='row'
@@ -85,7 +86,14 @@ def draw_training(
       axes.grid(alpha=0.3, which='both')
       axes.set_xlabel(name)
     panels[0].set_ylabel(f'training loss, {_NAMES.get(optimizer, optimizer)}')
-    panels[0].legend(frameon=False, fontsize=7)
+    # Beside the panels, off their curves.
+    panels[-1].legend(
+      *panels[0].get_legend_handles_labels(),
+      loc='center left',
+      bbox_to_anchor=(1.0, 0.5),
+      frameon=False,
+      fontsize=8,
+    )
   figure.suptitle(title, fontsize=10)
   return figure
 

@@ -127,7 +127,15 @@ class Report:
 
   def add_training(self, content: Mapping[str, Any]) -> None:
     """Takes training curves, the content of `gradient_curves.train`."""
-    self._training = dict(content)
+    order = [setting.label for setting in gradient_settings.SETTINGS]
+
+    def place(row):
+      label = row['setting']
+      return order.index(label) if label in order else len(order)
+
+    # Rows are stored as they were trained.
+    rows = sorted(content['rows'], key=place)
+    self._training = {**content, 'rows': rows}
 
   def training_tables(self) -> Iterator[tuple[str, list[Row]]]:
     """A heading and a table per model and optimiser."""
