@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import signal
 import socket
 
 _CACHE = 'JAX_COMPILATION_CACHE_DIR'
@@ -21,6 +22,10 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_compilation_cache_dir', os.environ.get(_CACHE))
 # Tracing makes so many objects that rare collections save a tenth of the time.
 gc.set_threshold(50_000, 50, 50)
+# Shells start what runs in the background with Ctrl-C ignored, for its children
+# too; the tests that send it mean what a terminal does.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _LOCAL = ('127.0.0.1', '::1', 'localhost')
 

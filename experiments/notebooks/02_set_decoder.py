@@ -164,16 +164,18 @@ animate(
 # %%
 from sklearn import datasets
 
-from configs import own_sets
-
 images = datasets.load_digits().images
 points = [np.argwhere(image >= 10)[:, ::-1] * [1, -1] for image in images]
 sizes = np.array([len(p) for p in points])
 padded = np.stack(
   [np.pad(p, ((0, max(sizes) - len(p)), (0, 0))) for p in points]
 )
-np.savez(f'{workdir}/digits.npz', sets=padded, sizes=sizes)
+print(f'{sizes.min()} to {sizes.max()} elements, {len(sizes)} sets')
 
+# %%
+from configs import own_sets
+
+np.savez(f'{workdir}/digits.npz', sets=padded, sizes=sizes)
 config = own_sets.get_config()
 config.data.path = f'{workdir}/digits.npz'
 config.model.hidden_dim = config.model.latent_dim = 16 if QUICK else 128
@@ -182,7 +184,6 @@ if QUICK:
   config.steps, config.model.iterations = 5, 2
 config.eval_every = config.checkpoint_every = config.steps
 result = ij.train_and_evaluate(config, f'{workdir}/digits')
-print(f'{sizes.min()} to {sizes.max()} elements, {len(sizes)} sets')
 print({name: round(value, 4) for name, value in result['metrics'].items()})
 
 # %% [markdown]

@@ -1,5 +1,6 @@
 """Processes that wait for others which do not come."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -23,8 +24,10 @@ with hosts.session(address, 2, int(process)):
 """
 
 
-def start(seconds, port, process):
-  return subprocess.Popen(
+@contextlib.contextmanager
+def started(seconds, port, process):
+  """A waiting process, which is killed if the test fails."""
+  with subprocess.Popen(
     [
       *(sys.executable, '-c', PROGRAM),
       *(str(seconds), f'127.0.0.1:{port}', str(process)),
@@ -34,7 +37,11 @@ def start(seconds, port, process):
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
-  )
+  ) as process:
+    try:
+      yield process
+    finally:
+      process.kill()
 
 
 @pytest.fixture
@@ -57,7 +64,8 @@ def test_the_only_one_ends_with_one_line(process, listener):
     listener.close()
   else:
     port = port_of(listener)
-  out, told = (waiting := start(2, port, process)).communicate(timeout=100)
+  with started(2, port, process) as waiting:
+    out, told = waiting.communicate(timeout=100)
   assert waiting.returncode == 2, told
   assert out == ''
   (line,) = told.splitlines()
@@ -66,12 +74,12 @@ def test_the_only_one_ends_with_one_line(process, listener):
 
 
 def test_ctrl_c_ends_the_wait(listener):
-  waiting = start(1000, port_of(listener), 1)
   listener.settimeout(100)
-  connection, _ = listener.accept()
-  with connection:
-    waiting.send_signal(signal.SIGINT)
-    _, told = waiting.communicate(timeout=100)
+  with started(1000, port_of(listener), 1) as waiting:
+    connection, _ = listener.accept()
+    with connection:
+      waiting.send_signal(signal.SIGINT)
+      _, told = waiting.communicate(timeout=100)
   assert waiting.returncode == -signal.SIGINT
   assert 'Traceback' not in told
 
