@@ -107,9 +107,8 @@ def _line_search(solver):
       moved = new - y
       # L(new) <= L(y) + moved · ∇L + ‖moved‖² / (2 stepsize), with tolerance.
       change = stepsize * (solver.fun(new, *args, **kwargs) - value)
-      bound = stepsize * jnp.vdot(moved, gradient) + 0.5 * jnp.vdot(
-        moved, moved
-      )
+      bound = stepsize * jnp.vdot(moved, gradient)
+      bound += 0.5 * jnp.vdot(moved, moved)
       return new, stepsize, change > bound + eps
 
     def shorten(carry):

@@ -133,6 +133,14 @@ def test_a_signal_before_it_leaves_it_out(unbroken, tmp_path, monkeypatch):
   assert_same(tmp_path, result, unbroken)
 
 
+def train_killed(monkeypatch, kind, method, failing, workdir, config):
+  """Trains until a method, replaced by one that fails, is called."""
+  with monkeypatch.context() as patch:
+    patch.setattr(kind, method, failing)
+    with pytest.raises(errors.UserError, match='killed'):
+      loop.train_and_evaluate(config, str(workdir), toy.build)
+
+
 def test_killed_before_the_repeated_one_is_logged(
   unbroken, tmp_path, monkeypatch
 ):
@@ -148,10 +156,8 @@ def test_killed_before_the_repeated_one_is_logged(
       raise errors.UserError('killed')
     write(self, step, prefix, scalars)
 
-  with monkeypatch.context() as patch:
-    patch.setattr(run_lib.TrainingRun, 'write', failing)
-    with pytest.raises(errors.UserError, match='killed'):
-      loop.train_and_evaluate(config, str(tmp_path), toy.build)
+  owner = run_lib.TrainingRun
+  train_killed(monkeypatch, owner, 'write', failing, tmp_path, config)
   result = loop.train_and_evaluate(config, str(tmp_path), toy.build)
   assert_same(tmp_path, result, unbroken)
 
@@ -167,10 +173,8 @@ def test_killed_after_the_repeated_one_is_logged(
   def failing(self, step, batch):
     raise errors.UserError('killed')
 
-  with monkeypatch.context() as patch:
-    patch.setattr(loop.group_lib.Group, 'advance', failing)
-    with pytest.raises(errors.UserError, match='killed'):
-      loop.train_and_evaluate(config, str(tmp_path), toy.build)
+  owner = loop.group_lib.Group
+  train_killed(monkeypatch, owner, 'advance', failing, tmp_path, config)
   counted = Evaluations(monkeypatch)
   result = loop.train_and_evaluate(config, str(tmp_path), toy.build)
   assert_same(tmp_path, result, unbroken)
