@@ -92,7 +92,8 @@ def meet(*given: str | int | None, lost_after: int) -> None:
 def _not_met(why):
   return (
     f'The processes of this run did not meet: {why} Start all of them, with '
-    'the same --coordinator_address and --num_processes.'
+    'the same --coordinator_address and --num_processes and each with a '
+    '--process_id of its own.'
   )
 
 

@@ -70,7 +70,7 @@ def test_the_only_one_ends_with_one_line(process, listener):
   assert out == ''
   (line,) = told.splitlines()
   assert 'did not meet: the others have not come within 2 seconds' in line
-  assert '--num_processes' in line
+  assert '--num_processes' in line and '--process_id' in line
 
 
 def test_ctrl_c_ends_the_wait(listener):
