@@ -19,6 +19,9 @@ another unpacked archive, and --num_objects leaves scenes of other numbers of
 objects out. --json writes the table to a single file; of CLEVR scenes in
 percent.
 
+Of a run with a moving average of its parameters (config.ema_decay), --noema
+evaluates the parameters themselves, in a table of their own.
+
 With --pretrained=NAME in place of --workdir it evaluates a model that comes
 with the package, and saves to runs/pretrained/NAME.
 """
@@ -53,6 +56,9 @@ _NUM_OBJECTS = flags.DEFINE_string(
   None,
   'clevr: evaluate scenes of so many objects only, like 3..6; default: what '
   "the run's config says.",
+)
+_EMA = flags.DEFINE_bool(
+  'ema', True, 'Evaluate the moving average of the parameters, if there is one.'
 )
 _JSON = flags.DEFINE_string('json', None, 'File to write the table to as well.')
 
@@ -119,7 +125,9 @@ def main(argv):
     json_path = files.local_path(json_path, '--json')
     evaluations.check_json(json_path)
   _check_pictures()
-  run = model_flags.load(_CLEVR_SOURCE.value or _DATA.value, chosen)
+  run = model_flags.load(
+    _CLEVR_SOURCE.value or _DATA.value, chosen, ema=_EMA.value
+  )
   counts, restarts = _iterations(run), _restarts(run)
   output = _OUTPUT.value or evaluations.default_output(run)
   output = files.local_path(output, '--output')

@@ -49,13 +49,16 @@ def task() -> str:
 
 
 def load(
-  data_path: str | None = None, num_objects: tuple[int, int] | None = None
+  data_path: str | None = None,
+  num_objects: tuple[int, int] | None = None,
+  ema: bool = True,
 ):
   """Loads the model that the flags name.
 
   Args:
     data_path: see `loading.load_run`.
     num_objects: likewise.
+    ema: likewise.
 
   Returns:
     A `LoadedRun`.
@@ -67,7 +70,11 @@ def load(
   from idspn_jax.runs import pretrained
 
   if _PRETRAINED.value:
+    if not ema:
+      raise errors.UserError(
+        'A pretrained model keeps one set of parameters: leave out --noema.'
+      )
     return pretrained.load_pretrained(_PRETRAINED.value, data_path, num_objects)
   return loading.load_run(
-    _WORKDIR.value, _STEP.value, data_path, num_objects=num_objects
+    _WORKDIR.value, _STEP.value, data_path, num_objects=num_objects, ema=ema
   )

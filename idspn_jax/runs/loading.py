@@ -33,6 +33,7 @@ class LoadedRun(NamedTuple):
     other_file: the data file that is evaluated instead of the run's own.
     num_objects: smallest and largest number of objects of the scenes that are
       evaluated; None for what the config says.
+    ema: False if the variables are not averaged though the run averages.
   """
 
   workdir: str
@@ -43,6 +44,7 @@ class LoadedRun(NamedTuple):
   variables: dict[str, Any]
   other_file: str | None = None
   num_objects: tuple[int, int] | None = None
+  ema: bool = True
 
 
 def load_run(
@@ -51,6 +53,7 @@ def load_run(
   data_path: str | None = None,
   task: task_lib.Builder | None = None,
   num_objects: tuple[int, int] | None = None,
+  ema: bool = True,
 ) -> LoadedRun:
   """Reads a run's config and one of its checkpoints; writes nothing.
 
@@ -61,17 +64,20 @@ def load_run(
       on.
     task: builds the experiment, for tasks that are not registered.
     num_objects: of the scenes to evaluate on, see `registry.build`.
+    ema: if False, the parameters of the checkpoint's step in place of their
+      moving average.
 
   Returns:
     The run.
 
   Raises:
     UserError: if there is no run, no such checkpoint, or it is damaged or of
-      another shape or seed.
+      another shape or seed; with `ema=False` if the run has no moving average
+      or evaluates its best step.
   """
   if remote.is_remote(workdir):
     with remote.fetched(workdir) as local:
-      run = load_run(local, step, data_path, task, num_objects)
+      run = load_run(local, step, data_path, task, num_objects, ema)
     return run._replace(workdir=workdir)
   workdir = files.local_path(workdir, '--workdir')
   config = directory.read_config(workdir)
@@ -84,6 +90,9 @@ def load_run(
   params, model_state = task_lib.split_variables(variables)
   where = f'{workdir}/checkpoints/{step}'
   checkpoints.check_seed(stored, config.seed, where)
+  if not ema:
+    _check_averages(config, experiment.task, workdir)
+    stored = {name: stored.get(name) for name in ('params', 'model_state')}
   step, source = _evaluated(step, stored, where)
   stored = {
     'params': source['params'],
@@ -108,7 +117,22 @@ def load_run(
     task_lib.join_variables(found['params'], found['model_state']),
     experiment.other_file,
     num_objects,
+    ema,
   )
+
+
+def _check_averages(config, task, workdir):
+  """Refuses runs that have nothing else to evaluate than what is usual."""
+  if not config.ema_decay:
+    raise errors.UserError(
+      f'{workdir} keeps no moving average (config.ema_decay=0): leave out '
+      '--noema.'
+    )
+  if task.selection is not None:
+    raise errors.UserError(
+      f'{workdir} evaluates the best step, of which it keeps the moving '
+      'average only: leave out --noema.'
+    )
 
 
 def _evaluated(step, stored, where):

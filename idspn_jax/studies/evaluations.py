@@ -66,6 +66,8 @@ def evaluate_at(
     table['other_file'] = os.path.abspath(run.other_file)
   if run.num_objects is not None:
     table['num_objects'] = list(run.num_objects)
+  if not run.ema:
+    table['ema'] = False
   return table
 
 
@@ -119,6 +121,8 @@ def format_table(table: dict[str, Any]) -> str:
     lines = _with_rows(table, names)
   if (chosen := _num_objects(table)) is not None:
     lines.append('Only scenes of {} to {} objects.'.format(*chosen))
+  if not table.get('ema', True):
+    lines.append('The parameters themselves, not their moving average.')
   if 'other_file' in table and scene_tables.reads_pictures(table):
     lines.append(
       f"The val pictures of {table['other_file']}, not the run's own."
@@ -186,6 +190,8 @@ def default_output(run: loading.LoadedRun) -> str:
   chosen = ''
   if run.num_objects is not None:
     chosen = '_{}to{}_objects'.format(*run.num_objects)
+  if not run.ema:
+    chosen += '_noema'
   if run.other_file is None:
     return folder + chosen
   stem = os.path.basename(os.path.abspath(run.other_file))
