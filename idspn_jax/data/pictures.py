@@ -9,6 +9,23 @@ import numpy as np
 IMAGE_SIZES = (128, 256)
 
 
+def _rgb(image):
+  """An opened picture as 8-bit RGB; None if the range of its values is unknown.
+
+  Grey values of 16 bits become their high bytes, as PIL does with colours; its
+  conversion of grey would cut them off at 255.
+  """
+  # Here, because most uses of the library need no pictures.
+  from PIL import Image
+
+  mode = image.mode
+  # PNG has at most 16 bits; some versions of PIL read those as 'I'.
+  if mode.startswith('I;16') or (mode == 'I' and image.format == 'PNG'):
+    high = np.asarray(image).astype(np.int64) >> 8
+    return Image.fromarray(high.astype(np.uint8)).convert('RGB')
+  return None if mode in ('I', 'F') else image.convert('RGB')
+
+
 def decode(
   content: bytes | str | os.PathLike[str],
   image_size: int | tuple[int, int] | None = None,
@@ -16,7 +33,8 @@ def decode(
   """Decodes a picture and squashes it to a size.
 
   Resizing is PIL's bilinear one with antialiasing, whatever the aspect ratio;
-  an alpha channel is dropped first.
+  an alpha channel is dropped first, and of 16 bits per value the upper 8 are
+  kept.
 
   Args:
     content: an encoded picture (PNG, …), or the path of one.
@@ -27,7 +45,7 @@ def decode(
     `(H, W, 3)`, uint8.
 
   Raises:
-    ValueError: if it cannot be decoded.
+    ValueError: if it cannot be decoded, or has grey values of 32 bits.
   """
   # Here, because most uses of the library need no pictures.
   from PIL import Image
@@ -35,8 +53,8 @@ def decode(
   source = io.BytesIO(content) if isinstance(content, bytes) else content
   name = 'A picture' if isinstance(content, bytes) else os.fspath(content)
   try:
-    with Image.open(source) as image:
-      image = image.convert('RGB')
+    with Image.open(source) as opened:
+      image = _rgb(opened)
   except Image.DecompressionBombError as e:
     raise ValueError(f'{name}: {e}; give a smaller picture.') from e
   # Damaged files also raise SyntaxError and EOFError in some decoders.
@@ -44,6 +62,10 @@ def decode(
     raise ValueError(
       f'{name}: cannot be decoded ({e}); fetch the file again.'
     ) from e
+  if image is None:
+    raise ValueError(
+      f'{name}: has grey values of 32 bits; save it with 8 or 16 bits.'
+    )
   if image_size is not None:
     if isinstance(image_size, int):
       image_size = (image_size, image_size)

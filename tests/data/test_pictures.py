@@ -9,9 +9,9 @@ import pytest
 from idspn_jax.data import pictures
 
 
-def png(pixels):
+def png(pixels, kind='PNG'):
   file = io.BytesIO()
-  Image.fromarray(pixels).save(file, 'PNG')
+  Image.fromarray(pixels).save(file, kind)
   return file.getvalue()
 
 
@@ -49,6 +49,21 @@ def test_grey_pictures_have_three_channels(rng):
   np.testing.assert_array_equal(
     pictures.decode(png(pixels)), np.repeat(pixels[..., None], 3, -1)
   )
+
+
+@pytest.mark.parametrize('kind', ['PNG', 'TIFF'])
+def test_grey_of_16_bits_keeps_its_range(kind, rng):
+  pixels = rng.integers(0, 2**16, (5, 7), np.uint16)
+  np.testing.assert_array_equal(
+    pictures.decode(png(pixels, kind)), np.repeat(pixels[..., None] >> 8, 3, -1)
+  )
+
+
+@pytest.mark.parametrize('dtype', [np.int32, np.float32])
+def test_grey_of_32_bits_has_no_known_range(dtype):
+  content = png(np.ones((5, 7), dtype), 'TIFF')
+  with pytest.raises(ValueError, match='32 bits; save it with 8 or 16'):
+    pictures.decode(content)
 
 
 @pytest.mark.parametrize('keep', [0, 20, 100])
