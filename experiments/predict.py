@@ -12,12 +12,13 @@ inner problem's energy and residual of every one.
     python -m experiments.predict --workdir=runs/clevr --images=FILES \
       --output=scenes.json --restarts=4
 
-FILES are PNG or JPEG files of any size, folders and patterns like 'val/*.png',
-with commas between, for a run on CLEVR pictures. JSON lists the objects of
-every picture in the words of CLEVR's scene files. With several starts there are
-the energies of all of them, and their standard deviation `energy_spread`: the
-smaller, the more the starts agree. --pretrained=NAME in place of --workdir
-takes a model that comes with the package.
+FILES are image files of any size, folders and patterns like 'val/*.png', with
+commas between, for a run on CLEVR pictures or on one's own images. JSON lists
+the objects of every picture in the words of CLEVR's scene files, or of the
+run's file of sets. With several starts there are the energies of all of them,
+and their standard deviation `energy_spread`: the smaller, the more the starts
+agree. --pretrained=NAME in place of --workdir takes a model that comes with the
+package.
 """
 
 from absl import flags
@@ -29,9 +30,12 @@ from idspn_jax import errors
 
 _INPUTS = flags.DEFINE_string('inputs', None, 'File of new inputs.')
 _IMAGES = flags.DEFINE_list(
-  'images', None, 'clevr: pictures, folders of pictures, or patterns.'
+  'images',
+  None,
+  'clevr, own_images: pictures, folders of pictures, or patterns.',
 )
 _OUTPUT = flags.DEFINE_string('output', None, 'File to write: .npz or .json.')
+flags.DEFINE_alias('out', 'output')
 _ITERATIONS = flags.DEFINE_integer(
   'iterations',
   None,

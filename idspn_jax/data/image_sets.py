@@ -26,10 +26,8 @@ import numpy as np
 from idspn_jax.data import image_sets_json
 from idspn_jax.data import image_sets_npz
 from idspn_jax.data import local_paths
+from idspn_jax.data import picture_files
 from idspn_jax.data import set_layout
-
-# What counts as an image of the folder.
-SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.gif', '.tif', '.tiff', '.webp')
 
 
 class ImageSets(NamedTuple):
@@ -146,7 +144,7 @@ def _images_beside(folder, files):
   """All images in the folders of these, as their names are written."""
   for inner in {os.path.dirname(name) for name in files}:
     for name in os.listdir(folder / inner):
-      if name.lower().endswith(SUFFIXES) and not name.startswith('.'):
+      if picture_files.is_name(name):
         yield os.path.join(inner, name)
 
 

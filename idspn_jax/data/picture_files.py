@@ -11,16 +11,16 @@ from idspn_jax.data import local_paths
 from idspn_jax.data import pictures
 
 # Of the files that are taken from a folder.
-SUFFIXES = ('.png', '.jpg', '.jpeg')
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.gif', '.tif', '.tiff', '.webp')
 
 
 def find(places: Sequence[str]) -> list[str]:
   """Lists the pictures of files, folders and patterns.
 
   Args:
-    places: paths of files, whatever their suffix; of folders, of which PNG and
-      JPEG files are taken, not those of folders inside; or patterns like
-      `val/*.png`.
+    places: paths of files, whatever their suffix; of folders, of which files
+      with one of `SUFFIXES` are taken, not those of folders inside; or
+      patterns like `val/*.png`, likewise.
 
   Returns:
     Paths; those of a folder or a pattern sorted, each once.
@@ -47,8 +47,13 @@ def find(places: Sequence[str]) -> list[str]:
   return list(dict.fromkeys(found))
 
 
+def is_name(name: str) -> bool:
+  """Whether a file of that base name is a picture; hidden ones are not."""
+  return name.lower().endswith(SUFFIXES) and not name.startswith('.')
+
+
 def _is_picture(path):
-  return path.lower().endswith(SUFFIXES) and os.path.isfile(path)
+  return is_name(os.path.basename(path)) and os.path.isfile(path)
 
 
 def _of_folder(folder):

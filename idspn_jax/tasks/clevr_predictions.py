@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from idspn_jax.data import clevr_features
+from idspn_jax.tasks import images
 
 _PER_SCENE = ('energy', 'residual', 'start_energies', 'energy_spread')
 
@@ -18,24 +19,18 @@ def to_units(predictions: dict[str, np.ndarray]) -> dict[str, Any]:
   Returns:
     `sets`; `coordinates` in scene units, `(S, N, 3)`; `presence`, `(S, N)`;
     `material`, `color`, `shape`, `size`, the index of the likeliest in
-    `clevr_features.ATTRIBUTES`; the other predictions; and with
-    `start_energies`, `(S, K)`, their standard deviation `energy_spread`,
-    `(S,)`. The smaller it is, the more all starts agree, which is a measure of
-    confidence; it is no probability.
+    `clevr_features.ATTRIBUTES`; the other predictions; and what
+    `images.with_spread` adds.
   """
   found = clevr_features.decode(predictions['sets'])
-  out = {
+  others = images.with_spread(predictions)
+  return {
     'sets': predictions['sets'],
     'coordinates': found.coordinates,
     'presence': found.presence,
     **found.classes,
-    **{k: v for k, v in predictions.items() if k != 'sets'},
+    **{k: v for k, v in others.items() if k != 'sets'},
   }
-  if 'start_energies' in predictions:
-    with np.errstate(invalid='ignore', over='ignore'):
-      spread = np.std(predictions['start_energies'], axis=-1)
-    out['energy_spread'] = spread
-  return out
 
 
 def to_json(predictions: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from idspn_jax import checks
 from idspn_jax.data import pictures
@@ -24,6 +25,24 @@ def default_augmentation() -> ml_collections.ConfigDict:
       'noise': 0.0,
     }
   )
+
+
+def with_spread(predictions: dict[str, Any]) -> dict[str, Any]:
+  """Adds how far the starts of a set agree, if there were several.
+
+  Args:
+    predictions: of `Task.predict`; `start_energies` are `(S, K)`.
+
+  Returns:
+    The predictions, and the standard deviation of the energies of every set,
+    `energy_spread`, `(S,)`. The smaller it is, the more all starts agree, which
+    is a measure of confidence; it is no probability.
+  """
+  if 'start_energies' not in predictions:
+    return predictions
+  with np.errstate(invalid='ignore', over='ignore'):
+    spread = np.std(predictions['start_energies'], axis=-1)
+  return {**predictions, 'energy_spread': spread}
 
 
 class ImagesToSets(task.Task):

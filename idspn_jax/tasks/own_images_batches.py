@@ -12,10 +12,11 @@ from idspn_jax import errors
 from idspn_jax.data import pictures
 from idspn_jax.data import set_layout
 from idspn_jax.tasks import data as data_lib
+from idspn_jax.tasks import images
 from idspn_jax.tasks import own_images_data
 
 # Numbers of every prediction that JSON files repeat.
-_OF_PREDICTIONS = ('energy', 'residual', 'energy_spread')
+_OF_PREDICTIONS = ('energy', 'residual', 'start_energies', 'energy_spread')
 
 
 def _decode(paths: Sequence[Any], image_size: int) -> np.ndarray:
@@ -165,8 +166,10 @@ class OwnImagesData(data_lib.ArrayData):
 
     Of S images: `sets`, continuous features in the file's units, `(S, N, C)`;
     `presence`, `(S, N)`; `category_NAME`, `(S, N)`, -1 where it is unknown; the
-    other predictions; and `feature_names` and `classes_NAME`.
+    other predictions and what `images.with_spread` adds; and `feature_names`
+    and `classes_NAME`.
     """
+    predictions = images.with_spread(predictions)
     found = self.in_units(predictions['sets'])
     layout = self._source.layout
     names = {
@@ -184,7 +187,7 @@ class OwnImagesData(data_lib.ArrayData):
 
   def to_json(self, predictions):
     """See `Data.to_json`; `images` as in a JSON file of sets."""
-    images = []
+    described = []
     for i, presence in enumerate(predictions['presence']):
       image: dict[str, Any] = {}
       if 'names' in predictions:
@@ -196,8 +199,8 @@ class OwnImagesData(data_lib.ArrayData):
       for name in _OF_PREDICTIONS:
         if name in predictions:
           image[name] = predictions[name][i]
-      images.append(image)
-    return {'images': images}
+      described.append(image)
+    return {'images': described}
 
   def _element(self, predictions, i, n):
     """Element n of image i, in the file's own words."""

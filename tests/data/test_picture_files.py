@@ -21,6 +21,7 @@ def folder(tmp_path_factory):
     'in/b.png': (8, 8, 3),
     'in/gray.jpeg': (8, 8),
     'other.bmp': (4, 4, 3),
+    '._b.png': (4, 4, 3),
   }.items():
     pixels = rng.integers(0, 256, shape, np.uint8)
     Image.fromarray(pixels).save(folder / name)
@@ -36,7 +37,7 @@ def _found(folder, *places):
 
 class TestFind:
   def test_folders_files_and_patterns(self, folder):
-    assert _found(folder, '.') == ['a.JPG', 'b.png']
+    assert _found(folder, '.') == ['a.JPG', 'b.png', 'other.bmp']
     assert _found(folder, 'other.bmp', 'in') == [
       'other.bmp',
       'in/b.png',

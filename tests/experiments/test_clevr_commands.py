@@ -36,7 +36,7 @@ WRONG = {
   'predict RUN --output=TMP/o.json': ['--inputs=FILE', '--images=FILES'],
   'predict RUN --output=TMP/o.json --images=a --inputs=b': ['either'],
   'predict RUN --output=TMP/o.json --images=TMP/a.png': ['no such file'],
-  'predict RUN --output=TMP/o.json --images=TMP': ['holds no .png'],
+  'predict RUN --output=TMP/o.json --images=TMP/runs': ['holds no .png'],
   'predict RUN --output=TMP/o.json --images=TMP/bad': ['bad.png', 'decoded'],
   'predict RUN --output=TMP/o.json --inputs=TMP/a.npz': ['--images=FILES'],
   f'predict {MULTISETS} --output=TMP/o.json --images=TMP/good.gif': [
@@ -112,7 +112,7 @@ def test_predict(folder, run):
     'predict',
     f'--workdir={folder / RUN}',
     f'--images={folder / "good.gif"},{folder / "other/CLEVR_v1.0/images/val"}',
-    f'--output={folder / "out.npz"}',
+    f'--out={folder / "out.npz"}',
   )
   assert done.returncode == 0, done.stderr
   assert done.stdout.startswith('9 predictions with sets, coordinates, ')

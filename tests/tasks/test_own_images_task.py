@@ -299,6 +299,21 @@ class TestPrediction:
       assert element['colour'] in COLOURS
       np.testing.assert_allclose(element['x'], found['sets'][i, 0, 0])
 
+  def test_several_starts(self, trained, path, tmp_path):
+    run = loading.load_run(trained[0])
+    files = [str(path.parent / 'images' / f'{i}.png') for i in range(2)]
+    found = predictions.predict(run, run.data.read_images(files), restarts=3)
+    np.testing.assert_allclose(
+      found['energy_spread'], np.std(found['start_energies'], axis=1)
+    )
+    predictions.save(run, found, str(tmp_path / 'out.json'))
+    written = json.loads((tmp_path / 'out.json').read_text('utf-8'))
+    assert [len(image['start_energies']) for image in written['images']] == [
+      3,
+      3,
+    ]
+    assert all(image['energy_spread'] >= 0 for image in written['images'])
+
   def test_of_a_file_of_sets(self, trained):
     run = loading.load_run(trained[0])
     with pytest.raises(errors.UserError, match='--images'):
@@ -317,13 +332,14 @@ class TestDrawing:
     save.save_figure(found, tmp_path / 'a.png')
     assert (tmp_path / 'a.png').stat().st_size > 1_000
 
-  def test_categories_without_places(self, tmp_path):
-    config = small_config(make_dots(tmp_path, drop=('x', 'y')))
+  @pytest.mark.parametrize('drop', [(), ('x', 'y')])
+  def test_categories_are_listed(self, drop, tmp_path):
+    config = small_config(make_dots(tmp_path, drop=drop))
     built = own_images.build(config)
     data = built.data(0)
     found = built.task.draw(built.task.init(KEY), data, KEY, (1,))['images']
     batch = data.examples(1)
-    reds = int(np.sum(batch['target'][0, :, 1]))
+    reds = int(np.sum(batch['target'][0, :, -2]))
     text = found.axes[0].get_xlabel().splitlines()[0]
     assert text.startswith('true: ') and (f'{reds} red' in text) == (reds > 0)
 
