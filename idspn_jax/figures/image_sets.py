@@ -69,7 +69,7 @@ def draw_images(
         _draw_places(place, true, guess, axes, (width, height))
       text = f'{len(guess.presence)} predicted / {len(true.presence)} true'
       panels.set_title(place, panels.column_label(key, trained_with), text)
-      if layout.categories and axes is None:
+      if layout.categories:
         label = (
           f'true: {_list(true, layout)}\npredicted: {_list(guess, layout)}'
         )
