@@ -202,7 +202,7 @@ def format_table(
 
   Args:
     rows: the paper's.
-    entries: of the table's JSON; a model without one has no line of ours.
+    entries: of the table's JSON; a model without one is missing, too.
   """
   by_label = {one['model']: one for one in entries}
   heads = [f'AP{t.replace("inf", "∞")}' for t in _THRESHOLDS]
@@ -221,7 +221,7 @@ def format_table(
         ]
         count = str(len(kinds[kind]['inf']['values']))
         lines.append(['', 'here', name, starts, *numbers, count])
-    if own and not here:
+    if not here:
       dashes = ['–'] * len(_THRESHOLDS)
       lines.append(['', 'here', 'missing', '', *dashes, '0'])
   return tables.markdown(lines)
