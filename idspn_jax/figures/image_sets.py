@@ -12,6 +12,8 @@ from idspn_jax.figures import panels
 _TRUE = '#1f4e8c'
 _GUESS = '#d9480f'
 _MOST_LABELS = 6
+# Of the lists below an image, in inches.
+_LISTS = 0.3
 
 
 def draw_images(
@@ -56,6 +58,9 @@ def draw_images(
   if extents is None:
     extents = np.ones((len(images), 2))
   figure, grid = panels.make_grid(len(images), len(predictions))
+  if layout.categories:
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + _LISTS * len(images))
   for e, image in enumerate(images):
     for column, (key, found) in enumerate(predictions.items()):
       place = grid[e, column]
