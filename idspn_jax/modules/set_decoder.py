@@ -118,7 +118,7 @@ class SetDecoder(nn.Module):
       )
     option_checks.integer('set_size', self.set_size, least=1)
     option_checks.integer('set_dim', self.set_dim, least=1)
-    option_checks.number('initial_scale', self.initial_scale, positive=False)
+    self._initial_scale()
     if not self._regularizer_is_array():
       option_checks.number('regularizer', self.regularizer, positive=False)
     if self.initial_set == 'learned':
@@ -159,13 +159,20 @@ class SetDecoder(nn.Module):
     noise = batch_noise.normal_rows(
       self.make_rng('initial_set'), shape, z.dtype, self.axis_name
     )
-    return self.initial_scale * noise
+    return self._initial_scale() * noise
+
+  def _initial_scale(self):
+    return option_checks.number(
+      'initial_scale', self.initial_scale, positive=False
+    )
 
   def _restarts(self, asked, given):
     """The restarts of a call, and their random key."""
     restarts = self.restarts if asked is None else asked
     one = restarts is not None and getattr(restarts, 'starts', 1) == 1
-    if restarts is None or one or not self.has_rng('initial_set'):
+    # `make_rng` takes 'params', as of `init(key, z)`, in place of others.
+    drawn = self.has_rng('initial_set') or self.has_rng('params')
+    if restarts is None or one or not drawn:
       return restarts, None  # `decode` refuses several starts without a key.
     if self.initial_set == 'normal' and given is None:
       restarts = dataclasses.replace(

@@ -66,10 +66,10 @@ class _Checked:
   """Checks the attributes of a mode at construction."""
 
   def __post_init__(self):
-    for field in dataclasses.fields(self):
-      if field.name in _CHECKS:
-        value = _CHECKS[field.name](field.name, getattr(self, field.name))
-        object.__setattr__(self, field.name, value)
+    names = {field.name for field in dataclasses.fields(self)} & {*_CHECKS}
+    option_checks.store(
+      self, **{name: _CHECKS[name](name, getattr(self, name)) for name in names}
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -30,9 +30,16 @@ class GradientDescent:
   nesterov: bool = True
 
   def __post_init__(self):
-    option_checks.number('learning_rate', self.learning_rate, positive=True)
-    option_checks.fraction('momentum', self.momentum, with_zero=True)
-    option_checks.flag('nesterov', self.nesterov)
+    option_checks.store(
+      self,
+      learning_rate=option_checks.number(
+        'learning_rate', self.learning_rate, positive=True
+      ),
+      momentum=option_checks.fraction(
+        'momentum', self.momentum, with_zero=True
+      ),
+      nesterov=option_checks.flag('nesterov', self.nesterov),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,10 +83,15 @@ class BacktrackingLineSearch:
   decrease_factor: float = 0.8
 
   def __post_init__(self):
-    option_checks.number('learning_rate', self.learning_rate, positive=True)
-    option_checks.integer('max_steps', self.max_steps, least=1)
-    option_checks.fraction(
-      'decrease_factor', self.decrease_factor, with_zero=False
+    option_checks.store(
+      self,
+      learning_rate=option_checks.number(
+        'learning_rate', self.learning_rate, positive=True
+      ),
+      max_steps=option_checks.integer('max_steps', self.max_steps, least=1),
+      decrease_factor=option_checks.fraction(
+        'decrease_factor', self.decrease_factor, with_zero=False
+      ),
     )
 
 

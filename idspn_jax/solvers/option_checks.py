@@ -30,6 +30,12 @@ def _plain(value):
   return value
 
 
+def store(options: Any, **checked: Any) -> None:
+  """Replaces attributes of a frozen dataclass by their checked values."""
+  for name, value in checked.items():
+    object.__setattr__(options, name, value)
+
+
 def flag(name: str, value: Any) -> bool:
   """Returns a boolean option; raises ValueError for anything else."""
   plain = _plain(value)

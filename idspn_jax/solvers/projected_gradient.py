@@ -29,10 +29,13 @@ class ProjectedGradient:
   max_linesearch_steps: int = 15
 
   def __post_init__(self):
-    option_checks.number('stepsize', self.stepsize, positive=False)
-    option_checks.flag('acceleration', self.acceleration)
-    option_checks.integer(
-      'max_linesearch_steps', self.max_linesearch_steps, least=1
+    option_checks.store(
+      self,
+      stepsize=option_checks.number('stepsize', self.stepsize, positive=False),
+      acceleration=option_checks.flag('acceleration', self.acceleration),
+      max_linesearch_steps=option_checks.integer(
+        'max_linesearch_steps', self.max_linesearch_steps, least=1
+      ),
     )
 
 

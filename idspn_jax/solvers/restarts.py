@@ -55,10 +55,15 @@ class Restarts:
   keep_all: bool = False
 
   def __post_init__(self):
-    option_checks.integer('starts', self.starts, least=1)
-    option_checks.number('scale', self.scale, positive=False)
-    for name in ('around_initial_set', 'parallel', 'keep_all'):
-      option_checks.flag(name, getattr(self, name))
+    option_checks.store(
+      self,
+      starts=option_checks.integer('starts', self.starts, least=1),
+      scale=option_checks.number('scale', self.scale, positive=False),
+      **{
+        name: option_checks.flag(name, getattr(self, name))
+        for name in ('around_initial_set', 'parallel', 'keep_all')
+      },
+    )
 
 
 def check(restarts: Restarts | None, key: jax.Array | None) -> None:
@@ -108,13 +113,19 @@ def _along(flags, axis, ndim):
   return jnp.expand_dims(flags, [i for i in range(ndim) if i != axis])
 
 
+def _order(energies):
+  """What the least of is chosen: every non-finite energy comes last."""
+  return jnp.where(jnp.isfinite(energies), energies, jnp.inf)
+
+
 def _one_after_another(one, count, keep_all, reference):
   """All starts in one loop, so that its body is the only program."""
 
   def body(k, carry):
     run, winner, least, energies, sets = carry
     other, energy = one(k)
-    better = (k == 0) | (jnp.isfinite(energy) & ~(least <= energy))
+    order = _order(energy)
+    better = (k == 0) | (order < least)
 
     def choose(axis, new, old):
       return jnp.where(_along(better, axis, new.ndim), new, old)
@@ -122,7 +133,7 @@ def _one_after_another(one, count, keep_all, reference):
     return (
       _each(choose, other, run),
       jnp.where(better, k.astype(winner.dtype), winner),
-      jnp.where(better, energy, least),
+      jnp.where(better, order, least),
       energies.at[k].set(energy),
       sets.at[k].set(other.final) if keep_all else None,
     )
@@ -155,8 +166,7 @@ def _single(one, keep_all):
 def _side_by_side(one, count, keep_all, reference):
   del reference
   runs, energies = jax.vmap(one)(jnp.arange(count))
-  order = jnp.where(jnp.isfinite(energies), energies, jnp.inf)
-  winner = jnp.argmin(order, axis=0).astype(runs.steps.dtype)
+  winner = jnp.argmin(_order(energies), axis=0).astype(runs.steps.dtype)
 
   def choose(axis, array):
     index = _along(winner, axis + 1, array.ndim)

@@ -332,6 +332,28 @@ def test_what_is_no_transformation_is_refused():
     inner_step.OptaxOptimizer(optax.adam)
 
 
+@pytest.mark.parametrize('number', (np.float64, np.float32, jnp.float32))
+def test_numbers_of_numpy_are_plain_numbers(number):
+  """Others change the type of the sets, and arrays have no hash."""
+  half = number(0.5)
+  for given, plain in (
+    (
+      inner_step.GradientDescent(half, half, np.bool_(True)),
+      inner_step.GradientDescent(0.5, 0.5, True),
+    ),
+    (
+      inner_step.BacktrackingLineSearch(half, np.int64(3), half),
+      inner_step.BacktrackingLineSearch(0.5, 3, 0.5),
+    ),
+    (
+      projected_gradient.ProjectedGradient(half, np.bool_(True), np.int64(3)),
+      projected_gradient.ProjectedGradient(0.5, True, 3),
+    ),
+  ):
+    assert given == plain and hash(given) == hash(plain)
+    assert repr(given) == repr(plain)
+
+
 def test_learned_settings_are_refused():
   with pytest.raises(ValueError, match='learning_rate must be known before'):
     jax.jit(inner_step.GradientDescent)(0.1)

@@ -123,6 +123,36 @@ def test_ties_go_to_the_first_and_non_finite_energies_lose(parallel):
   assert np.all(np.isfinite(found.set))
   assert np.all(found.winner[:2] > 0)
 
+  def without_bound(inputs, y):
+    """Minus infinity near the initial set, and so of the first start."""
+    far = jnp.max(jnp.abs(y - inputs.initial_set), axis=(1, 2)) > 0.1
+    return jnp.where(far, energy(inputs, y), -jnp.inf)
+
+  found = decode_lib.decode(
+    without_bound,
+    inputs,
+    iterations=0,
+    restarts=Restarts(3, scale=1.0, parallel=parallel),
+    key=KEY,
+  )
+  assert np.all(found.start_energies[0] == -np.inf)
+  np.testing.assert_array_equal(
+    found.winner, 1 + np.argmin(found.start_energies[1:], axis=0)
+  )
+
+
+@pytest.mark.parametrize('parallel', (False, True))
+@pytest.mark.parametrize('scale', (np.float64(0.5), np.float32(0.5)))
+def test_numbers_of_numpy_do_not_change_the_type(scale, parallel):
+  inputs = jax.tree.map(lambda a: a.astype(jnp.bfloat16), make_inputs())
+  restarts = Restarts(np.int64(2), scale, parallel=np.bool_(parallel))
+  assert restarts == Restarts(2, 0.5, parallel=parallel)
+  assert run(restarts, inputs).set.dtype == jnp.bfloat16
+  # Options of modules and of compiled functions have a hash.
+  assert hash(Restarts(jnp.int32(2), jnp.float32(0.5))) == hash(
+    Restarts(2, 0.5)
+  )
+
 
 @pytest.mark.parametrize(
   'gradient',
@@ -217,6 +247,18 @@ def test_module_takes_restarts_as_attribute_and_as_option(kind):
   )
   called = module.apply(variables, z, restarts=restarts, rngs=noise)
   np.testing.assert_array_equal(called, several.set)
+
+
+@pytest.mark.parametrize('kind', ('learned', 'normal', 'zeros'))
+def test_one_key_initializes_a_module_with_restarts(kind):
+  z = make_inputs().z
+  module = make_decoder(initial_set=kind, regularizer=0.1)
+  several = module.clone(restarts=Restarts(3))
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    several.init(jax.random.key(0), z),
+    module.init(jax.random.key(0), z),
+  )
 
 
 def test_seeds_in_one_program_get_their_own_starts():
