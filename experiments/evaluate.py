@@ -33,10 +33,10 @@ from experiments import model_flags
 from idspn_jax import errors
 
 _ITERATIONS = flags.DEFINE_list(
-  'iterations', [], 'Inner steps; default: half, once, twice, four times T.'
+  'iterations', None, 'Inner steps; default: half, once, twice, four times T.'
 )
 _RESTARTS = flags.DEFINE_list(
-  'restarts', [], 'Numbers of starts; default: the configured number.'
+  'restarts', None, 'Numbers of starts; default: the configured number.'
 )
 _FIGURES = flags.DEFINE_bool('figures', True, 'Draw figures.')
 _DATA = flags.DEFINE_string(
@@ -68,17 +68,17 @@ _MOST_RESTARTS = 1_000
 
 def _iterations(run):
   if not run.task.iterates:
-    if _ITERATIONS.value:
+    if _ITERATIONS.value is not None:
       raise errors.UserError('This model has no inner steps; no --iterations.')
     return [None]
-  if not _ITERATIONS.value:
+  if _ITERATIONS.value is None:
     trained_with = run.config.model.iterations
     return sorted({max(1, trained_with * f // 2) for f in (1, 2, 4, 8)})
   return command_line.counts('iterations', _ITERATIONS.value, '5,10,20', _MOST)
 
 
 def _restarts(run):
-  if not _RESTARTS.value:
+  if _RESTARTS.value is None:
     return [None]
   if not run.task.iterates:
     raise errors.UserError('This model has no inner steps; no --restarts.')

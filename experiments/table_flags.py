@@ -123,7 +123,11 @@ def _starts(restarts, default):
 
 def _numbering(table, setting, restarts):
   """Cells, default directory of the runs, and a report's maker."""
-  del restarts
+  if restarts is not None:
+    raise errors.UserError(
+      '--restarts is not of Tables 2 and 4; leave it out, and evaluate their '
+      'runs by experiments.evaluate --restarts.'
+    )
   from configs import class_numbering
   from idspn_jax.studies import numbering_tables
 

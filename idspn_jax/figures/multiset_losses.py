@@ -28,6 +28,7 @@ class Loss(NamedTuple):
     paper: the paper's mean, or None.
     here: the measured mean with one start, or None.
     best: the least mean with several starts, or None.
+    starts: how many these are, or None.
   """
 
   set_size: int
@@ -37,15 +38,20 @@ class Loss(NamedTuple):
   paper: float | None
   here: float | None = None
   best: float | None = None
+  starts: int | None = None
 
 
-def _mark(axes, x, loss, scale=1.0):
+def _mark(axes, x, loss, scale=1.0, x_best=None):
+  """Draws a loss at `x`, that of several starts at `x_best` if it differs."""
   for name, (_, style) in _MARKS.items():
     value = getattr(loss, name)
     if value is not None and np.isfinite(value):
       color = _COLORS[loss.model]
       style = {'facecolors': color, **style}
-      axes.scatter(x, value / scale, edgecolors=color, linewidths=0.9, **style)
+      place = x_best if name == 'best' and x_best is not None else x
+      axes.scatter(
+        place, value / scale, edgecolors=color, linewidths=0.9, **style
+      )
 
 
 def _finish(axes, ticks, labels, xlabel):
@@ -88,6 +94,14 @@ def _selected(losses):
   return max(_of_kind(losses).items(), key=rank)[0]
 
 
+def _units(loss, computation):
+  """Where a loss stands: with one start, and with several."""
+  if not computation:
+    return loss.iterations, loss.iterations
+  unit = loss.iterations * (2 if loss.model == 'DSPN' else 1)
+  return unit, unit * (loss.starts or 1)
+
+
 def draw_selection(
   losses: Sequence[Loss], limited: tuple[int, int] = (16, 32)
 ) -> matplotlib.figure.Figure:
@@ -95,7 +109,7 @@ def draw_selection(
 
   Left and in the middle are the sets with most measured models, on the right
   sets whose `n·d` is the width of the latent vector. A step of DSPN counts as
-  two steps of iDSPN.
+  two steps of iDSPN, and the steps of all starts count.
 
   Args:
     losses: of all models.
@@ -118,19 +132,15 @@ def draw_selection(
     (panels[2], limited, 'iterations'),
   ):
     own = kinds.get(kind, [])
-    units = {
-      loss: loss.iterations * (1 + (loss.model == 'DSPN'))
-      if equal == 'computation'
-      else loss.iterations
-      for loss in own
-    }
-    ticks = sorted({*units.values()})
-    for loss, unit in units.items():
-      place = [*_COLORS].index(loss.model) - 1
-      _mark(axes, ticks.index(unit) + 0.22 * place, loss)
+    units = {loss: _units(loss, equal == 'computation') for loss in own}
+    ticks = sorted({unit for both in units.values() for unit in both})
+    for loss, both in units.items():
+      place = 0.22 * ([*_COLORS].index(loss.model) - 1)
+      x, x_best = (ticks.index(unit) + place for unit in both)
+      _mark(axes, x, loss, x_best=x_best)
     label = 'inner steps T'
     if equal == 'computation':
-      label = 'computation (T; DSPN: 2 T)'
+      label = 'computation (T × starts; DSPN: twice that)'
     _finish(axes, range(len(ticks)), [str(tick) for tick in ticks], label)
     axes.set_title(f'n = {kind[0]}, d = {kind[1]}: equal {equal}', fontsize=10)
   panels[0].set_ylabel('reconstruction loss')

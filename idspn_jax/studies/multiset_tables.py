@@ -163,6 +163,14 @@ def best_within(
   return min(found, key=lambda one: one['loss'], default=None)
 
 
+def _training_starts(config):
+  """Like `one start`; with a schedule as the config has it."""
+  if config.get('restarts_schedule'):
+    return f'{config["restarts_schedule"]} starts'
+  count = config['model'].get('restarts', 1)
+  return 'one start' if count == 1 else f'{count} starts'
+
+
 def _number(value):
   """Like 5.7e-4, in the paper's notation."""
   if value is None or not math.isfinite(value):
@@ -268,20 +276,25 @@ class Report(tables.Report):
       losses[seed] = {}
       if result['metrics'].get('loss') is None or result['diverged']:
         continue
-      losses[seed][1] = result['metrics']['loss']
-      if self._starts:
+      own = result['config']['model'].get('restarts', 1)
+      losses[seed][own] = result['metrics']['loss']
+      missing = sorted({1, *self._starts} - {own})
+      if missing:
         workdir = cells_lib.seed_directory(directory, seed)
-        losses[seed] |= restart_losses(workdir, self._starts)
+        losses[seed] |= restart_losses(workdir, missing)
     self.add_entry(_entry(cell, results, losses))
 
   def text(self) -> str:
     """The table so far, with a caption."""
-    steps = sorted({f'{e["config"]["steps"]:,}' for e in self._entries})
+    configs = [one['config'] for one in self._entries]
+    steps = sorted({f'{config["steps"]:,}' for config in configs})
+    trained = dict.fromkeys(_training_starts(config) for config in configs)
     return (
       f'Table {self._table}: reconstruction loss, mean ± standard deviation '
       f'over seeds (paper: {_SEEDS}).\nHere: {" or ".join(steps)} training '
-      'steps with one start; evaluated with one start as in the paper, and '
-      'with several, of which each set keeps the one of least energy. Best: '
+      f'steps with {" or ".join(trained)}; evaluated with one start as in the '
+      'paper, and with several, of which each set keeps the one of least '
+      'energy. Best: '
       f'T × starts of this model with at most {LARGEST_TOTAL} inner steps in '
       'all. Diverged runs are counted and not in the means.\n\n'
       + format_table(self._cells, self._entries)
@@ -299,15 +312,15 @@ class Report(tables.Report):
     losses = []
     for n, d, steps, label, mean, _ in multiset_paper.rows(5):
       one = by_name.get(f'{n}x{d}/{steps}/{multiset_paper.MODELS[label]}')
-      here = best = None
+      here = best = starts = None
       if one and '1' in one['here']:
         here = one['here']['1']['mean']
         found = best_within([one])
-        best = found['loss'] if found and found['starts'] > 1 else None
+        if found and found['starts'] > 1:
+          best, starts = found['loss'], found['starts']
+      model = label.replace('Baseline', 'DSPN')
       losses.append(
-        multiset_losses.Loss(
-          n, d, steps, label.replace('Baseline', 'DSPN'), mean, here, best
-        )
+        multiset_losses.Loss(n, d, steps, model, mean, here, best, starts)
       )
     drawn = {
       'figure1': multiset_losses.draw_selection(losses),

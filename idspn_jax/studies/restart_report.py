@@ -201,9 +201,7 @@ class Report:
     files.write_json(path, content)
     losses = {
       f'{count} start' + ('s' if count > 1 else ''): np.take_along_axis(
-        self._all.loss,
-        np.argmin(self._all.energy[:count], axis=0)[None],
-        axis=0,
+        self._all.loss, study.least_energy(self._all, count)[None], axis=0
       )[0]
       for count in (1, 2, 4, 8)
     }
@@ -218,9 +216,10 @@ class Report:
 
   def _worst(self):
     """The set that gains most: truth, two results, and a path between them."""
+    winner = study.least_energy(self._each)
     gain = self._each.loss[0] - np.min(self._each.loss, axis=0)
-    i = int(np.argmax(gain))
-    k = int(np.argmin(self._each.energy[:, i]))
+    i = int(np.argmax(np.where(np.isfinite(gain), gain, 0.0)))
+    k = int(winner[i])
     truth, first, best = (
       jnp.asarray(y)
       for y in (
@@ -253,7 +252,7 @@ def _matched(prediction, truth):
 
 def _winners(starts, reached):
   """The sets of least energy, as the only starts, `(1, S, N, D)`."""
-  winner = jnp.asarray(np.argmin(starts.energy, axis=0))
+  winner = jnp.asarray(study.least_energy(starts))
   return jnp.take_along_axis(reached, winner[None, :, None, None], axis=0)
 
 

@@ -34,9 +34,14 @@ class Starts(NamedTuple):
   loss: np.ndarray
 
 
+def least_energy(starts: Starts, count: int | None = None) -> np.ndarray:
+  """Which start each set keeps, `(S,)`, of the first `count` or of all."""
+  return np.argmin(_finite(starts.energy[:count]), axis=0)
+
+
 def loss_by_energy(starts: Starts, count: int) -> float:
   """Mean loss if of the first starts the one of least energy is kept."""
-  winner = np.argmin(_finite(starts.energy[:count]), axis=0)
+  winner = least_energy(starts, count)
   return float(np.mean(_chosen(starts.loss, winner)))
 
 

@@ -37,6 +37,10 @@ class Cell(NamedTuple):
   seeds: int | None = None
 
 
+# More cells than that are not all named in an error.
+_MOST_NAMES = 50
+
+
 def select(cells: Sequence[Cell], patterns: Sequence[str] | None) -> list[Cell]:
   """Picks cells by patterns like `4/idspn/*`; a bare `idspn` means any cell
   with that part of a name.
@@ -56,7 +60,9 @@ def select(cells: Sequence[Cell], patterns: Sequence[str] | None) -> list[Cell]:
   for pattern in patterns:
     fitting = [cell.name for cell in cells if _fits(cell.name, pattern)]
     if not fitting:
-      names = ', '.join(cell.name for cell in cells)
+      names = ', '.join(cell.name for cell in cells[:_MOST_NAMES])
+      if left := len(cells[_MOST_NAMES:]):
+        names += f' and {left} more (experiments.reproduce --list)'
       raise errors.UserError(f'--cells: {pattern!r} fits none of {names}.')
     picked.update(fitting)
   return [cell for cell in cells if cell.name in picked]

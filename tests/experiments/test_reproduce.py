@@ -219,6 +219,8 @@ class TestMultisets:
     (['--table=5', '--setting=reduced'], ['--setting=reduced', '5 and 6']),
     (['--table=5', '--restarts=0'], ['--restarts', '1 to 1000']),
     (['--table=6', '--restarts=few'], ['--restarts', '1,2,4,8']),
+    (['--table=2', '--restarts=1,4'], ['--restarts is not of Tables 2 and 4']),
+    (['--table=5', '--cells=9x9/*'], ["'9x9/*'", '2x2/10/', '175 more']),
     (['--table=5', '--override=model.momentum=0.5'], ['--cells and --seeds']),
     (['--table=6', '--cells=4x4/10/idspn'], ["'4x4/10/idspn' fits none"]),
   ],

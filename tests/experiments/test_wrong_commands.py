@@ -102,6 +102,8 @@ COMMANDS = {
   f'evaluate {RUN} --output=gs://b/o': ['--output', 'remote'],
   f'evaluate {RUN} --output=/dev/null': ['--output=/dev/null', 'file'],
   f'evaluate {RUN} --data={SETS}': ['random_multisets reads no data file'],
+  f'evaluate {RUN} --iterations=': ['--iterations needs', '5,10,20'],
+  f'evaluate {RUN} --restarts=': ['--restarts needs', '1,2,4,8'],
   f'evaluate {RUN} --iterations=2,x': ['--iterations', "'x'"],
   f'evaluate {RUN} --iterations=99999999999999': ['--iterations', '1000000'],
   f'evaluate {RUN} --step=3': ['no checkpoint of step 3', 'has 6'],

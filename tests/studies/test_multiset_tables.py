@@ -158,6 +158,35 @@ def test_the_papers_losses_of_a_run(arguments, expected):
   assert multiset_paper.paper_losses({'task': 'own_sets'}) == {}
 
 
+def test_a_run_trained_with_starts_is_not_shown_as_of_one(
+  tmp_path, monkeypatch
+):
+  (cell,) = tables.select(read_cells(5), ['4x4/10/dspn'])
+  measured = []
+
+  def restart_losses(workdir, starts):
+    measured.append((workdir, starts))
+    return {count: count * 1e-2 for count in starts}
+
+  monkeypatch.setattr(multiset_tables, 'restart_losses', restart_losses)
+  report = multiset_tables.Report(5, [cell], str(tmp_path), starts=[1, 4, 8])
+  config = cell.config(0)
+  config.model.restarts = 4
+  result = {
+    'step': 10,
+    'diverged': False,
+    'metrics': {'loss': 3e-3},
+    'seconds_per_step': 6.0,
+    'config': config.to_dict(),
+  }
+  report.add(cell, {0: result}, str(tmp_path))
+  assert measured == [(str(tmp_path / 'seed0'), [1, 8])]
+  (found,) = json.loads((tmp_path / 'table5.json').read_text())['cells']
+  means = {count: one['mean'] for count, one in found['here'].items()}
+  assert means == {'1': 1e-2, '4': 3e-3, '8': 8e-2}
+  assert 'training steps with 4 starts; evaluated' in report.text()
+
+
 def test_a_cell_that_diverged_at_once(tmp_path):
   """Nothing was timed, and there is no loss."""
   (cell,) = tables.select(read_cells(5), ['4x4/10/dspn'])
@@ -196,8 +225,11 @@ def test_time_of_seeds_that_train_together(tmp_path):
 class TestFigures:
   def losses(self):
     return [
-      multiset_losses.Loss(n, d, steps, model, 1e-2 / steps, here, best)
-      for n, d, here, best in ((4, 4, 5e-4, 5e-5), (16, 32, None, None))
+      multiset_losses.Loss(n, d, steps, model, 1e-2 / steps, here, best, starts)
+      for n, d, here, best, starts in (
+        (4, 4, 5e-4, 5e-5, 4),
+        (16, 32, None, None, None),
+      )
       for steps in (10, 20)
       for model in ('iDSPN+mom', 'iDSPN', 'DSPN')
     ]
@@ -214,9 +246,15 @@ class TestFigures:
       [label.get_text() for label in axes.get_xticklabels()]
       for axes in figure.axes
     ]
-    assert ticks == [['10', '20'], ['10', '20', '40'], ['10', '20']]
+    computation = ['10', '20', '40', '80', '160']
+    assert ticks == [['10', '20'], computation, ['10', '20']]
     # The paper, one start and several starts of six models; or the paper.
     assert [len(axes.collections) for axes in figure.axes] == [18, 18, 6]
+    # Several starts stand where all of their steps count.
+    for axes, tick in zip(figure.axes[:2], ([0, 0, 0], [0, 0, 2]), strict=True):
+      paper, one, several = axes.collections[:3]  # iDSPN+mom, T = 10.
+      places = [mark.get_offsets()[0, 0] for mark in (paper, one, several)]
+      assert [round(place) for place in places] == tick
 
   @pytest.mark.parametrize(
     'fixed, titles',
