@@ -42,13 +42,16 @@ def evaluate_at(
     it comes from.
   """
   evaluate = evaluation.Evaluator(run.task, [run.data], [run.config.seed])
+  own = run.config.get('model', {}).get('restarts', 1)
+  if not run.task.iterates:
+    own = 1  # Models without inner steps have no starts.
   rows = []
   for starts, count in itertools.product(restarts, iterations):
     options = {'iterations': count} if run.task.iterates else {}
     if starts is not None:
       options['restarts'] = model.build_restarts(run.config.model, starts)
     else:
-      starts = run.config.get('model', {}).get('restarts', 1)
+      starts = own
     (metrics,) = evaluate(run.variables, **options)
     rows.append({'iterations': count, 'restarts': starts, **metrics})
   trained_with = None
@@ -172,8 +175,11 @@ def _with_rows(table, names):
   settings = ''.join(f'{_setting(table, row):>11}' for row in table['rows'])
   lines = [f'{"T":{width}}{settings}'.rstrip()]
   if _several_starts(table):
-    starts = ''.join(f'{row["restarts"]:10} ' for row in table['rows'])
-    lines.append(f'{"starts":{width}}{starts}'.rstrip())
+    starts = [row['restarts'] for row in table['rows']]
+    steps = [row['restarts'] * row['iterations'] for row in table['rows']]
+    for name, numbers in (('starts', starts), ('steps', steps)):
+      values = ''.join(f'{number:10} ' for number in numbers)
+      lines.append(f'{name:{width}}{values}'.rstrip())
   for name in names:
     values = ''.join(f'{row[name]:10.4g} ' for row in table['rows'])
     lines.append(f'{name:{width}}{values}'.rstrip())

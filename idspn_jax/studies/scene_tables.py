@@ -94,7 +94,9 @@ def _block(table, rows):
 
   lines = [line('inner steps T', [_steps(table, row) for row in rows])]
   if any(row['restarts'] > 1 for row in table['rows']):
+    steps = [row['restarts'] * row['iterations'] for row in rows]
     lines.append(line('starts', [f'{row["restarts"]}' for row in rows]))
+    lines.append(line('steps of all starts', [f'{total}' for total in steps]))
   known = {'iterations', 'restarts'}
   for kind, _, heading in _KINDS:
     lines.append(f'{heading}, % [95 % interval]')

@@ -10,6 +10,7 @@ from idspn_jax.runs import files
 from idspn_jax.runs import loading
 from idspn_jax.studies import evaluations
 from idspn_jax.training import loop
+from tests.training import toy
 
 
 @pytest.fixture(name='run', scope='module')
@@ -49,6 +50,34 @@ def test_configured_restarts_are_the_default(run):
   assert config.model.restarts == 1 and config.model.restart_scale == 0.2
   found = evaluations.evaluate_at(run, [4], [None])
   assert found['rows'][0]['restarts'] == 1
+
+
+def test_models_without_inner_steps_have_no_starts(tmp_path):
+  """Whatever the settings of a decoder say that they do not have."""
+  config = toy.get_config()
+  loop.train_and_evaluate(config, str(tmp_path), task=toy.build)
+  run = loading.load_run(str(tmp_path), task=toy.build)
+  with run.config.unlocked():
+    run.config.model = {'restarts': 4}
+  run.task.iterates = False
+  table = evaluations.evaluate_at(run, [None])
+  assert [row['restarts'] for row in table['rows']] == [1]
+  assert 'starts' not in evaluations.format_table(table)
+
+
+def test_many_metrics_stand_below_starts_and_steps():
+  rows = [
+    {'iterations': t, 'restarts': k, **{f'metric{i}': 0.5 for i in range(9)}}
+    for k, t in ((1, 10), (4, 20))
+  ]
+  table = {'rows': rows, 'trained_with_iterations': 20}
+  lines = evaluations.format_table(table).splitlines()
+  assert [line.split() for line in lines[:4]] == [
+    ['T', '10', '20*'],
+    ['starts', '1', '4'],
+    ['steps', '10', '80'],
+    ['metric0', '0.5', '0.5'],
+  ]
 
 
 def test_figure_refuses_what_does_not_fit():

@@ -61,6 +61,7 @@ def test_text(table):
   ] * 2
   assert blocks[0].splitlines()[1].split() == ['starts', '1', '1', '1']
   assert blocks[1].splitlines()[1].split() == ['starts', '4', '4', '4']
+  assert blocks[1].splitlines()[2].split()[-3:] == ['40', '80', '160']
   assert max(map(len, text.splitlines())) <= 120
   row = table['rows'][0]
   expected = '{:.1f} [{:.1f}, {:.1f}]'.format(
