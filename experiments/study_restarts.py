@@ -2,12 +2,14 @@
 
     python -m experiments.study_restarts --workdir=runs/n4_d4 --sets=2560
 
-Needs a run of random_multisets with a learned initial set. Prints and saves in
---output, by default `WORKDIR/restart_study`: `study.json` with the losses for
-numbers of starts, noise scales, ways to draw them, ways to spend the same
-number of inner steps, and cheaper searches; `losses.png`, the distribution of
-losses before and after; and `stuck_set.png`, a set that one start does not
-solve. Every number is a mean over the first test sets.
+Needs a run of random_multisets with a learned initial set;
+--pretrained=multisets_n4_d4 in place of --workdir takes the one that comes with
+the package. Prints and saves in --output, by default `WORKDIR/restart_study`:
+`study.json` with the losses for numbers of starts, noise scales, ways to draw
+them, ways to spend the same number of inner steps, and cheaper searches;
+`losses.png`, the distribution of losses before and after; and `stuck_set.png`,
+a set that one start does not solve. Every number is a mean over the first test
+sets.
 """
 
 import os
@@ -15,9 +17,8 @@ import os
 from absl import flags
 
 from experiments import command_line
-from idspn_jax import errors
+from experiments import model_flags
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the run.')
 _SETS = flags.DEFINE_integer('sets', 2560, 'Test sets.', lower_bound=128)
 _OUTPUT = flags.DEFINE_string('output', None, 'Where the results go.')
 
@@ -25,14 +26,12 @@ _OUTPUT = flags.DEFINE_string('output', None, 'Where the results go.')
 def main(argv):
   """Runs the study, prints it, saves it with its figures."""
   del argv
-  if not _WORKDIR.value:
-    raise errors.UserError('Say which run to study: --workdir=DIR.')
+  model_flags.check('to study')
   # Here, so that --help and wrong flags answer at once.
   from idspn_jax.runs import files
-  from idspn_jax.runs import loading
   from idspn_jax.studies import restart_report
 
-  run = loading.load_run(files.local_path(_WORKDIR.value, '--workdir'))
+  run = model_flags.load()
   output = _OUTPUT.value or os.path.join(run.workdir, 'restart_study')
   output = files.local_path(output, '--output')
   files.make_directory(output, '--output')

@@ -109,6 +109,7 @@ class Report:
         study.antithetic,
         study.fresh,
         study.permuted_noise,
+        study.orthogonal,
       )
     ]
 

@@ -171,6 +171,24 @@ def permuted_noise(scale: float) -> Draw:
   return draw
 
 
+def orthogonal(scale: float) -> Draw:
+  """As `around` with noise of the same norm for all starts of a set, where that
+  of any N·D starts is orthogonal: rows of a random orthogonal matrix per set.
+  """
+
+  def draw(y, key, k):
+    if not k:
+      return y
+    size = y[0].size
+    block, row = divmod(k - 1, size)
+    keys = jax.random.split(jax.random.fold_in(key, block), len(y))
+    noise = jax.vmap(lambda key: jax.random.orthogonal(key, size)[row])(keys)
+    noise = jnp.sqrt(size) * noise.astype(y.dtype)
+    return y + scale * noise.reshape(y.shape)
+
+  return draw
+
+
 def _noise(key, k, y):
   return jax.random.normal(jax.random.fold_in(key, k), y.shape, y.dtype)
 

@@ -74,7 +74,14 @@ class TestChoices:
     assert loss == (1 + 1 + 1 + 8) / 4
 
   @pytest.mark.parametrize(
-    'make', (study.around, study.antithetic, study.fresh, study.permuted_noise)
+    'make',
+    (
+      study.around,
+      study.antithetic,
+      study.fresh,
+      study.permuted_noise,
+      study.orthogonal,
+    ),
   )
   def test_draws(self, make):
     y, key = jnp.ones((5000, 4, 2)), jax.random.key(0)
@@ -87,6 +94,17 @@ class TestChoices:
     assert len({start.tobytes() for start in starts}) == 5
     if make is study.antithetic:
       np.testing.assert_allclose(starts[1] + starts[2], 2.0, atol=1e-5)
+
+  def test_orthogonal_noise(self):
+    y, key = jnp.ones((6, 2, 2)), jax.random.key(0)
+    draw = study.orthogonal(0.5)
+    noise = np.stack([draw(y, key, k) - y for k in range(1, 9)], axis=1)
+    noise = noise.reshape(6, 2, 4, 4)
+    # Two blocks of as many starts as a set has numbers.
+    gram = noise @ np.swapaxes(noise, -1, -2)
+    expected = np.broadcast_to(np.eye(4), gram.shape)
+    np.testing.assert_allclose(gram, expected, atol=1e-6)
+    assert np.abs(noise[:, 0] - noise[:, 1]).min() > 0
 
 
 @pytest.fixture(scope='module')
