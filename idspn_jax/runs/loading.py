@@ -122,7 +122,7 @@ def load_run(
 
 
 def _check_averages(config, task, workdir):
-  """Refuses runs that have nothing else to evaluate than what is usual."""
+  """Refuses runs that cannot be evaluated without their average."""
   if not config.ema_decay:
     raise errors.UserError(
       f'{workdir} keeps no moving average (config.ema_decay=0): leave out '

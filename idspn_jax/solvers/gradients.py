@@ -66,9 +66,14 @@ class _Checked:
   """Checks the attributes of a mode at construction."""
 
   def __post_init__(self):
-    names = {field.name for field in dataclasses.fields(self)} & {*_CHECKS}
+    names = [field.name for field in dataclasses.fields(self)]
     option_checks.store(
-      self, **{name: _CHECKS[name](name, getattr(self, name)) for name in names}
+      self,
+      **{
+        name: _CHECKS[name](name, getattr(self, name))
+        for name in names
+        if name in _CHECKS
+      },
     )
 
 
