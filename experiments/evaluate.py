@@ -20,7 +20,8 @@ objects out. --json writes the table to a single file; of CLEVR scenes in
 percent.
 
 Of a run with a moving average of its parameters (config.ema_decay), --noema
-evaluates the parameters themselves, in a table of their own.
+evaluates the parameters themselves, in a table of their own. --seed=K draws
+other random starts than the evaluation of the run does, also in its own table.
 
 With --pretrained=NAME in place of --workdir it evaluates a model that comes
 with the package, and saves to runs/pretrained/NAME.
@@ -59,6 +60,14 @@ _NUM_OBJECTS = flags.DEFINE_string(
 )
 _EMA = flags.DEFINE_bool(
   'ema', True, 'Evaluate the moving average of the parameters, if there is one.'
+)
+_SEED = flags.DEFINE_integer(
+  'seed',
+  None,
+  'Of the random numbers of the evaluation, such as sampled starts; default: '
+  "the run's seed.",
+  lower_bound=0,
+  upper_bound=2**32 - 1,
 )
 _JSON = flags.DEFINE_string('json', None, 'File to write the table to as well.')
 
@@ -129,11 +138,11 @@ def main(argv):
     _CLEVR_SOURCE.value or _DATA.value, chosen, ema=_EMA.value
   )
   counts, restarts = _iterations(run), _restarts(run)
-  output = _OUTPUT.value or evaluations.default_output(run)
+  output = _OUTPUT.value or evaluations.default_output(run, _SEED.value)
   output = files.local_path(output, '--output')
   # Before anything is computed.
   evaluations.check_output(output, given=bool(_OUTPUT.value))
-  table = evaluations.evaluate_at(run, counts, restarts)
+  table = evaluations.evaluate_at(run, counts, restarts, _SEED.value)
   print(evaluations.format_table(table))
   if json_path is not None:
     files.write_json(json_path, evaluations.json_table(run, table))

@@ -29,6 +29,7 @@ def evaluate_at(
   run: loading.LoadedRun,
   iterations: Sequence[int | None],
   restarts: Sequence[int | None] = (None,),
+  seed: int | None = None,
 ) -> dict[str, Any]:
   """Evaluates on the test data at several numbers of inner steps and starts.
 
@@ -36,12 +37,15 @@ def evaluate_at(
     run: a run.
     iterations: numbers of inner steps; None for the configured number.
     restarts: numbers of starts; None for the configured number.
+    seed: of the evaluation's random numbers, such as sampled starts; None for
+      the run's own.
 
   Returns:
     A table: `rows` with `iterations`, `restarts` and the metrics, and where
     it comes from.
   """
-  evaluate = evaluation.Evaluator(run.task, [run.data], [run.config.seed])
+  used = run.config.seed if seed is None else seed
+  evaluate = evaluation.Evaluator(run.task, [run.data], [used])
   own = run.config.get('model', {}).get('restarts', 1)
   if not run.task.iterates:
     own = 1  # Models without inner steps have no starts.
@@ -71,6 +75,8 @@ def evaluate_at(
     table['num_objects'] = list(run.num_objects)
   if not run.ema:
     table['ema'] = False
+  if seed is not None:
+    table['seed'] = seed
   return table
 
 
@@ -126,6 +132,8 @@ def format_table(table: dict[str, Any]) -> str:
     lines.append('Only scenes of {} to {} objects.'.format(*chosen))
   if not table.get('ema', True):
     lines.append('The parameters themselves, not their moving average.')
+  if 'seed' in table:
+    lines.append(f'Random numbers of seed {table["seed"]}.')
   if 'other_file' in table and scene_tables.reads_pictures(table):
     lines.append(
       f"The val pictures of {table['other_file']}, not the run's own."
@@ -186,8 +194,12 @@ def _with_rows(table, names):
   return lines
 
 
-def default_output(run: loading.LoadedRun) -> str:
+def default_output(run: loading.LoadedRun, seed: int | None = None) -> str:
   """Where a run's evaluation goes: a folder of the run, one per test data.
+
+  Args:
+    run: the run.
+    seed: see `evaluate_at`; every given one has its own folder.
 
   Raises:
     UserError: if the folder of that name belongs to another file.
@@ -198,6 +210,8 @@ def default_output(run: loading.LoadedRun) -> str:
     chosen = '_{}to{}_objects'.format(*run.num_objects)
   if not run.ema:
     chosen += '_noema'
+  if seed is not None:
+    chosen += f'_seed{seed}'
   if run.other_file is None:
     return folder + chosen
   stem = os.path.basename(os.path.abspath(run.other_file))

@@ -107,6 +107,7 @@ COMMANDS = {
   f'evaluate {RUN} --iterations=2,x': ['--iterations', "'x'"],
   f'evaluate {RUN} --iterations=99999999999999': ['--iterations', '1000000'],
   f'evaluate {RUN} --step=3': ['no checkpoint of step 3', 'has 6'],
+  f'evaluate {RUN} --seed=-1': ['seed', '-1'],
   f'evaluate {RUN} --noema': ['no moving average', '--noema'],
   'evaluate --pretrained=clevr_state --noema': ['--noema', 'one set'],
   f'evaluate --workdir={OLD / "own_seed3"}': ['sets.npz', '--data=FILE'],

@@ -52,6 +52,22 @@ def test_configured_restarts_are_the_default(run):
   assert found['rows'][0]['restarts'] == 1
 
 
+def test_seeds_draw_other_starts_and_have_tables_of_their_own(run):
+  tables = [
+    evaluations.evaluate_at(run, [4], [1, 3], seed)
+    for seed in (None, run.config.seed, 7, 7)
+  ]
+  own, same, other, again = (table['rows'] for table in tables)
+  assert own == same and other == again
+  # One start is the learned set.
+  assert other[0] == own[0] and other[1] != own[1]
+  assert 'seed' not in tables[0] and tables[2]['seed'] == 7
+  assert 'seed 7' in evaluations.format_table(tables[2])
+  assert 'seed' not in evaluations.format_table(tables[0])
+  plain = evaluations.default_output(run)
+  assert evaluations.default_output(run, 7) == plain + '_seed7'
+
+
 def test_models_without_inner_steps_have_no_starts(tmp_path):
   """Whatever the settings of a decoder say that they do not have."""
   config = toy.get_config()
