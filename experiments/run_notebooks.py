@@ -7,6 +7,7 @@ Each script (jupytext's percent format) becomes the `.ipynb` beside it. What a
 cell writes to stderr (progress bars, warnings) is not stored.
 """
 
+import os
 import pathlib
 import sys
 import time
@@ -52,7 +53,9 @@ def run(script: pathlib.Path) -> pathlib.Path:
     record_timing=False,
     resources={'metadata': {'path': str(FOLDER)}},
   )
-  client.execute()
+  # Another backend than the kernel's own would leave all figures out.
+  env = {k: v for k, v in os.environ.items() if k != 'MPLBACKEND'}
+  client.execute(env=env)
   for number, cell in enumerate(notebook.cells):
     # Random ids would change with every execution.
     cell['id'] = f'cell-{number}'

@@ -132,7 +132,7 @@ if PICTURES:
 else:
   inputs = {'input': target}
 trained_with = run.config.model.iterations
-print(f'{name}: {run.step:,} training steps, T = {trained_with}')
+print(f'{name}: trained with T = {trained_with}')
 
 # %% [markdown]
 # ## Prediction step by step

@@ -104,3 +104,16 @@ class TestStored:
     assert 'error' not in kinds
     shown = [out.get('data', {}) for cell in code for out in cell['outputs']]
     assert any('image/png' in data for data in shown)
+
+
+def test_figures_are_stored_whatever_the_backend_here(tmp_path, monkeypatch):
+  pytest.importorskip('nbclient', reason='needs the extra notebooks')
+  pytest.importorskip('jupytext', reason='needs the extra notebooks')
+  from experiments import run_notebooks
+
+  monkeypatch.setenv('MPLBACKEND', 'Agg')
+  script = tmp_path / 'drawing.py'
+  script.write_text('# %%\nimport matplotlib.pyplot as plt\nplt.plot([1, 2])\n')
+  path = run_notebooks.run(script)
+  (cell,) = json.loads(path.read_text('utf-8'))['cells']
+  assert any('image/png' in out['data'] for out in cell['outputs'])

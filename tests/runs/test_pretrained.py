@@ -2,6 +2,7 @@
 
 import importlib.resources
 import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,12 @@ import pytest
 
 from configs import random_multisets
 from idspn_jax import errors
+from idspn_jax.data import clevr_features
 from idspn_jax.losses import set_losses
+from idspn_jax.metrics import scene_scores
 from idspn_jax.runs import loading
 from idspn_jax.runs import pretrained
+from idspn_jax.studies import predictions
 from idspn_jax.tasks import clevr_state
 from idspn_jax.training import loop
 
@@ -115,3 +119,20 @@ class TestPackaged:
     decoded = found.task.decode(found.variables, sets, jax.random.key(1))
     loss = jnp.mean(set_losses.hungarian_loss(decoded.set, sets))
     assert loss < 0.005
+
+  def test_the_model_of_pictures_knows_real_ones(self):
+    """An untrained one finds hardly any of the 16 objects."""
+    folder = pathlib.Path(__file__).parents[1] / 'render' / 'real'
+    with open(folder / 'scenes.json') as f:
+      scenes = json.load(f)['scenes']
+    chosen = (1, 2, 4)  # Those of at most 6 objects.
+    truth = np.stack(
+      [clevr_features.features_of(scenes[n]['objects'], 6) for n in chosen]
+    )
+    found = pretrained.load_pretrained('clevr_reduced')
+    names = [str(folder / f'CLEVR_val_{n:06}.png') for n in chosen]
+    images = found.data.read_images(names)
+    sets = predictions.predict(found, images, restarts=4)['sets']
+    scores = scene_scores.scene_scores(sets, truth)
+    assert scores['attributes_accuracy'] >= 0.7
+    assert scores['ap_0.5'] >= 0.5
