@@ -15,9 +15,11 @@ inner problem's energy and residual of every one.
 FILES are image files of any size, folders and patterns like 'val/*.png', with
 commas between, for a run on CLEVR pictures or on one's own images. JSON lists
 the objects of every picture in the words of CLEVR's scene files, or of the
-run's file of sets. With several starts there are the energies of all of them,
-and their standard deviation `energy_spread`: the smaller, the more the starts
-agree. --pretrained=NAME in place of --workdir takes a model that comes with the
+run's file of sets. `margin`, of every picture and object, is the smallest
+distance between the two largest scores of an attribute: the smaller, the less
+sure. With several starts there are the energies of all of them, and their
+standard deviation `energy_spread`: the smaller, the more the starts agree.
+--pretrained=NAME in place of --workdir takes a model that comes with the
 package.
 """
 

@@ -183,6 +183,33 @@ class Layout:
     presence = features[..., self.presence]
     return Elements(features[..., self.values], classes, presence)
 
+  def margins(self, features: np.ndarray) -> np.ndarray:
+    """How clearly predicted rows say what they are.
+
+    Args:
+      features: `(..., N, D)`.
+
+    Returns:
+      `(..., N)`, float64: twice the distance of the presence from its threshold
+      of one half, and for rows above it at most the distance between the two
+      largest scores of every category. About 1 for rows like encoded ones, near
+      0 where little would change the element, NaN where a score is not finite.
+
+    Raises:
+      ValueError: if the features have another shape.
+    """
+    features = self.checked(features)
+    presence = features[..., self.presence]
+    found = 2 * np.abs(presence - THRESHOLD)
+    elements = presence > THRESHOLD
+    for columns in self.columns.values():
+      if columns.stop - columns.start > 1:
+        scores = np.sort(features[..., columns], axis=-1)
+        apart = scores[..., -1] - scores[..., -2]
+        found = np.where(elements, np.minimum(found, apart), found)
+    finite = np.all(np.isfinite(features), axis=-1)
+    return np.where(finite, found, np.nan)
+
   def to_json(self) -> dict[str, Any]:
     """As JSON values, without how distances are measured."""
     return {

@@ -7,8 +7,6 @@ import numpy as np
 from idspn_jax.data import clevr_features
 from idspn_jax.tasks import images
 
-_PER_SCENE = ('energy', 'residual', 'start_energies', 'energy_spread')
-
 
 def to_units(predictions: dict[str, np.ndarray]) -> dict[str, Any]:
   """Adds what the features `sets`, `(S, N, 19)`, say.
@@ -20,10 +18,10 @@ def to_units(predictions: dict[str, np.ndarray]) -> dict[str, Any]:
     `sets`; `coordinates` in scene units, `(S, N, 3)`; `presence`, `(S, N)`;
     `material`, `color`, `shape`, `size`, the index of the likeliest in
     `clevr_features.ATTRIBUTES`; the other predictions; and what
-    `images.with_spread` adds.
+    `images.with_confidence` adds.
   """
   found = clevr_features.decode(predictions['sets'])
-  others = images.with_spread(predictions)
+  others = images.with_confidence(predictions, clevr_features.LAYOUT)
   return {
     'sets': predictions['sets'],
     'coordinates': found.coordinates,
@@ -40,16 +38,21 @@ def to_json(predictions: dict[str, np.ndarray]) -> dict[str, Any]:
     predictions: from `to_units`; with `names`, those of the pictures.
 
   Returns:
-    `scenes`, each with its `image_filename` if it is known, its `objects`, and
-    what there is of `energy`, `residual`, `start_energies`, `energy_spread`.
+    `scenes`, each with its `image_filename` if it is known, its `objects` with
+    their `margin`, and what there is of `images.CONFIDENCES`.
   """
   scenes = []
   for i, features in enumerate(predictions['sets']):
     scene = {}
     if 'names' in predictions:
       scene['image_filename'] = str(predictions['names'][i])
-    scene['objects'] = clevr_features.objects_of(features)
-    for name in _PER_SCENE:
+    objects = clevr_features.objects_of(features)
+    margins = predictions['margins'][i][clevr_features.mask_of(features)]
+    scene['objects'] = [
+      {**thing, 'margin': float(margin)}
+      for thing, margin in zip(objects, margins, strict=True)
+    ]
+    for name in images.CONFIDENCES:
       if name in predictions:
         scene[name] = predictions[name][i]
     scenes.append(scene)

@@ -9,6 +9,7 @@ import numpy as np
 
 from idspn_jax import checks
 from idspn_jax.data import pictures
+from idspn_jax.data import set_layout
 from idspn_jax.tasks import autoencoding
 from idspn_jax.tasks import image_models
 from idspn_jax.tasks import model
@@ -27,22 +28,41 @@ def default_augmentation() -> ml_collections.ConfigDict:
   )
 
 
-def with_spread(predictions: dict[str, Any]) -> dict[str, Any]:
-  """Adds how far the starts of a set agree, if there were several.
+# What `with_confidence` and the inner problem say of a whole set.
+CONFIDENCES = (
+  'margin',
+  'energy',
+  'residual',
+  'start_energies',
+  'energy_spread',
+)
+
+
+def with_confidence(
+  predictions: dict[str, Any], layout: set_layout.Layout
+) -> dict[str, Any]:
+  """Adds how clear the predicted sets are, and how far their starts agree.
+
+  None of it is a probability.
 
   Args:
-    predictions: of `Task.predict`; `start_energies` are `(S, K)`.
+    predictions: of `Task.predict`: `sets`, features `(S, N, D)`; if there were
+      several starts, `start_energies`, `(S, K)`.
+    layout: of the features.
 
   Returns:
-    The predictions, and the standard deviation of the energies of every set,
-    `energy_spread`, `(S,)`. The smaller it is, the more all starts agree, which
-    is a measure of confidence; it is no probability.
+    The predictions; `margins`, `(S, N)`, see `Layout.margins`, and the smallest
+    of each set, `margin`, `(S,)`; and of several starts the standard deviation
+    of the energies of every set, `energy_spread`, `(S,)`. The larger the margin
+    and the smaller the spread, the more is right.
   """
-  if 'start_energies' not in predictions:
-    return predictions
   with np.errstate(invalid='ignore', over='ignore'):
-    spread = np.std(predictions['start_energies'], axis=-1)
-  return {**predictions, 'energy_spread': spread}
+    margins = layout.margins(predictions['sets'])
+    found = {'margins': margins, 'margin': np.min(margins, axis=-1)}
+    if 'start_energies' in predictions:
+      spread = np.std(predictions['start_energies'], axis=-1)
+      found['energy_spread'] = spread
+  return {**predictions, **found}
 
 
 class ImagesToSets(task.Task):

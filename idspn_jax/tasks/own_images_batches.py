@@ -15,9 +15,6 @@ from idspn_jax.tasks import data as data_lib
 from idspn_jax.tasks import images
 from idspn_jax.tasks import own_images_data
 
-# Numbers of every prediction that JSON files repeat.
-_OF_PREDICTIONS = ('energy', 'residual', 'start_energies', 'energy_spread')
-
 
 def _decode(paths: Sequence[Any], image_size: int) -> np.ndarray:
   """Decodes and squashes images, `(S, H, W, 3)` uint8.
@@ -166,12 +163,12 @@ class OwnImagesData(data_lib.ArrayData):
 
     Of S images: `sets`, continuous features in the file's units, `(S, N, C)`;
     `presence`, `(S, N)`; `category_NAME`, `(S, N)`, -1 where it is unknown; the
-    other predictions and what `images.with_spread` adds; and `feature_names`
-    and `classes_NAME`.
+    other predictions and what `images.with_confidence` adds; and
+    `feature_names` and `classes_NAME`.
     """
-    predictions = images.with_spread(predictions)
-    found = self.in_units(predictions['sets'])
     layout = self._source.layout
+    predictions = images.with_confidence(predictions, layout)
+    found = self.in_units(predictions['sets'])
     names = {
       f'classes_{c.name}': np.asarray(c.classes, dtype=str)
       for c in layout.categories
@@ -196,7 +193,7 @@ class OwnImagesData(data_lib.ArrayData):
         self._element(predictions, i, int(n))
         for n in np.flatnonzero(presence > set_layout.THRESHOLD)
       ]
-      for name in _OF_PREDICTIONS:
+      for name in images.CONFIDENCES:
         if name in predictions:
           image[name] = predictions[name][i]
       described.append(image)
@@ -210,4 +207,6 @@ class OwnImagesData(data_lib.ArrayData):
     for name, classes in layout.categories:
       index = predictions[f'category_{name}'][i, n]
       found[name] = classes[index] if index >= 0 else None
-    return {**found, 'presence': float(predictions['presence'][i, n])}
+    for name, rows in (('presence', 'presence'), ('margin', 'margins')):
+      found[name] = float(predictions[rows][i, n])
+    return found

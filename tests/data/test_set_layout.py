@@ -94,3 +94,32 @@ def test_what_does_not_fit(rng):
   with pytest.raises(ValueError, match='colour'):
     wrong = {**elements.classes, 'colour': np.full((4, 3), 3)}
     LAYOUT.encode(elements._replace(classes=wrong))
+
+
+class TestMargins:
+  def test_of_encoded_elements_are_one(self, rng):
+    features = LAYOUT.encode(make_elements(rng))
+    np.testing.assert_array_equal(LAYOUT.margins(features), np.ones((4, 3)))
+
+  def test_are_those_of_the_least_clear_part(self):
+    #            x  y  blue red  teal  a    b   presence
+    rows = [
+      [0, 0, 0.9, 0.2, 0.1, 0.0, 1.0, 1.0],
+      [0, 0, 0.1, 0.2, 0.9, 0.6, 0.5, 1.0],
+      [0, 0, 0.1, 0.2, 0.9, 1.0, 0.1, 0.6],
+      # Of a row that is no element only the presence counts.
+      [0, 0, 0.3, 0.3, 0.3, 0.5, 0.5, 0.1],
+    ]
+    found = LAYOUT.margins(np.asarray([rows, rows[::-1]]))
+    expected = [0.7, 0.1, 0.2, 0.8]
+    np.testing.assert_allclose(found, [expected, expected[::-1]], atol=1e-12)
+
+  def test_scores_that_are_not_finite_have_none(self):
+    features = np.ones((3, 8))
+    features[0, 3] = np.nan
+    features[1, 0] = np.inf
+    assert np.isnan(LAYOUT.margins(features)).tolist() == [True, True, False]
+
+  def test_categories_of_one_class_do_not_count(self):
+    layout = set_layout.Layout(('x',), (set_layout.Category('k', ('a',)),))
+    np.testing.assert_allclose(layout.margins(np.array([[0, 0.1, 0.75]])), 0.5)

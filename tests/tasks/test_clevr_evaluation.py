@@ -171,6 +171,12 @@ class TestPredict:
     assert [s['image_filename'] for s in scenes] == ['a.png', 'b.jpg']
     assert len(scenes[0]['start_energies']) == 3
     assert scenes[1]['energy_spread'] >= 0
+    margins = clevr_features.LAYOUT.margins(found['sets'])
+    np.testing.assert_array_equal(found['margins'], margins)
+    for scene, own, rows in zip(scenes, margins, found['sets'], strict=True):
+      assert scene['margin'] == min(own)
+      present = own[clevr_features.mask_of(rows)].tolist()
+      assert [thing['margin'] for thing in scene['objects']] == present
     predictions.save(run, found, str(tmp_path / 'out.npz'))
     with np.load(tmp_path / 'out.npz') as stored:
       assert stored['names'].tolist() == ['a.png', 'b.jpg']
@@ -179,7 +185,7 @@ class TestPredict:
     data = clevr.build(config).data(0)
     found = data.to_units({'sets': np.ones((2, 4, 19))})
     (one, _) = data.to_json(found)['scenes']
-    assert set(one) == {'objects'} and len(one['objects']) == 4
+    assert set(one) == {'objects', 'margin'} and len(one['objects']) == 4
 
   def test_no_file_of_inputs(self, config):
     with pytest.raises(errors.UserError, match='--images'):

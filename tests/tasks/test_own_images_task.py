@@ -295,7 +295,9 @@ class TestPrediction:
     for i, image in enumerate(written['images']):
       assert {'energy', 'residual'} <= set(image)
       (element,) = image['elements']
-      assert list(element) == ['x', 'y', 'colour', 'presence']
+      assert list(element) == ['x', 'y', 'colour', 'presence', 'margin']
+      assert element['margin'] == found['margins'][i, 0]
+      assert image['margin'] == min(found['margins'][i])
       assert element['colour'] in COLOURS
       np.testing.assert_allclose(element['x'], found['sets'][i, 0, 0])
 
