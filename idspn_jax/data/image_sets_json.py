@@ -12,7 +12,14 @@ import numpy as np
 from idspn_jax.data import set_layout
 
 # Names that predictions and metrics use for something else.
-RESERVED = ('attributes', 'energy', 'presence', 'residual', 'set_size')
+RESERVED = (
+  'attributes',
+  'energy',
+  'margin',
+  'presence',
+  'residual',
+  'set_size',
+)
 _EXAMPLE = '{"images": [{"file": "a.png", "elements": [{"x": 0.3}]}]}'
 
 
