@@ -301,7 +301,7 @@ def save(
   from idspn_jax.figures import trajectories
 
   counts = list(dict.fromkeys(row['iterations'] for row in table['rows']))
-  key = jax.random.key(run.config.seed)
+  key = jax.random.key(table.get('seed', run.config.seed))
   drawn = dict(run.task.draw(run.variables, run.data, key, counts))
   curves = {}
   for name, label in (('train/loss', 'training'), ('eval/loss', 'held out')):
