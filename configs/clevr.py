@@ -14,7 +14,8 @@ Arguments after the colon, all optional:
               scales of coordinates), slot_mlp
   setting     full (default), as in Appendix F.3: 128×128 pixels, 3 to 10
               objects, ResNet-18, 100 epochs of 70,000 pictures; reduced: 64×64
-              pixels, 3 to 6 objects, half the width, for two CPU cores
+              pixels, 3 to 6 objects, half the width (the slot models keep
+              theirs), for two CPU cores
   size        height and width of the pictures in pixels; 128 or 64 by setting
   data        rendered (default), tfds (see experiments.prepare_clevr) or tree,
               an unpacked CLEVR_v1.0; the latter two need
