@@ -1,6 +1,6 @@
 """The study of starts as a whole: its measurements, tables and figures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import json
 import os
 from typing import Any
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from idspn_jax import errors
 from idspn_jax.runs import files
 from idspn_jax.runs import loading
 from idspn_jax.runs import provenance
@@ -44,18 +45,38 @@ class Report:
     self._scale = run.config.model.restart_scale
     self._found: dict[str, Any] = {}
 
-  def sections(self) -> Iterator[tuple[str, str]]:
-    """Measures, and yields a heading and a table of every section."""
-    for name, title, measure in (
+  def sections(
+    self, names: Sequence[str] | None = None
+  ) -> Iterator[tuple[str, str]]:
+    """Measures, and yields a heading and a table of every section.
+
+    Args:
+      names: of the sections; None for all. `counts` is always among them, since
+        others and the figures start from what it measures.
+
+    Raises:
+      UserError: if there is no section of that name.
+    """
+    sections = (
       ('counts', 'Numbers of starts', self._counts),
       ('stuck', 'Stuck sets', self._stuck),
+      ('judge', 'Energy of the kept sets and of the targets', self._judge),
       ('scales', f'Scale of the noise, {_FEW} starts', self._scales),
       ('draws', f'Ways to draw {_FEW} starts', self._draws),
       ('cheaper', 'Fewer starts for some sets', self._cheaper),
       ('totals', 'Ways to spend inner steps', self._totals),
       ('finish', f'More steps of the best of {_FEW} starts', self._finish),
       ('order', 'One after another or side by side', self._order),
-    ):
+    )
+    known = [name for name, _, _ in sections]
+    for name in names or ():
+      if name not in known:
+        raise errors.UserError(
+          f'--sections={name}: the study has the sections {", ".join(known)}.'
+        )
+    for name, title, measure in sections:
+      if names is not None and name not in ('counts', *names):
+        continue
       rows = self._found[name] = measure()
       yield title, _table(rows)
 
@@ -83,6 +104,13 @@ class Report:
 
   def _stuck(self):
     return [study.stuck_sets(self._all)]
+
+  def _judge(self):
+    target = self._decoding.target_energies()
+    return [
+      {'starts': count, **study.judge(self._all, target, count)}
+      for count in _COUNTS
+    ]
 
   def _scales(self):
     rows = []

@@ -83,6 +83,30 @@ def stuck_sets(starts: Starts) -> dict[str, float]:
   return found
 
 
+def judge(
+  starts: Starts, target_energy: np.ndarray, count: int
+) -> dict[str, float]:
+  """Whether the least energy leads to the target.
+
+  Args:
+    starts: of S sets.
+    target_energy: without regulariser, of the targets themselves, `(S,)`.
+    count: number of starts.
+
+  Returns:
+    `energy` of the kept start and `energy of the target`, medians, and
+    `targets below`: the share of the sets whose target has less energy than
+    what was kept. Near 0 the search already ends below the target, so that less
+    energy leads away from it.
+  """
+  kept = np.min(_finite(starts.energy[:count]), axis=0)
+  return {
+    'energy': float(np.median(kept)),
+    'energy of the target': float(np.median(target_energy)),
+    'targets below': float(np.mean(target_energy < kept)),
+  }
+
+
 def restart_worst(
   starts: Starts, share: float, count: int, batch: int = 128
 ) -> tuple[float, float]:
@@ -312,6 +336,16 @@ class Decoding:
     targets = jnp.broadcast_to(y, sets.shape)
     found = self._decode(targets, initial_set=sets, iterations=0)
     return found.start_energies[0]
+
+  def target_energies(self) -> np.ndarray:
+    """Energies without regulariser of the test sets themselves, `(S,)`."""
+
+    @jax.jit
+    def one(sets):
+      found = self._decode(sets, initial_set=sets, iterations=0)
+      return found.start_energies[0]
+
+    return np.concatenate([one(self.sets[rows]) for rows in self._batches()])
 
   def _decode(self, sets, key=None, optimizer=None, **options):
     module = self._run.task.model

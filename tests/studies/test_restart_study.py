@@ -50,6 +50,17 @@ class TestChoices:
       'auc': 1.0,
     }
 
+  def test_whether_the_energy_is_a_judge(self):
+    target = np.array([0.5, 1.5, 0.9, 2.5])
+    assert study.judge(STARTS, target, 1) == {
+      'energy': pytest.approx(3.0),  # Of 5, 1, 1 and one that diverged.
+      'energy of the target': pytest.approx(1.2),
+      'targets below': 0.75,
+    }
+    found = study.judge(STARTS, target, 3)
+    assert found['energy'] == pytest.approx(1.0)
+    assert found['targets below'] == 0.5
+
   def test_the_worst_are_restarted(self):
     starts = study.Starts(
       np.array([[5.0, 1.0, 2.0, 3.0], [1.0, 0.5, 0.5, 4.0]]),
@@ -145,13 +156,17 @@ def test_starts_are_those_of_the_decoder(trained):
   np.testing.assert_allclose(still.energy, first.energy, rtol=1e-5)
   energies = decoding.energies(reached[:, 5], decoding.sets[5])
   np.testing.assert_allclose(energies, first.energy[:, 5], rtol=1e-5)
+  targets = decoding.target_energies()
+  assert targets.shape == (32,)
+  energies = decoding.energies(decoding.sets[5][None], decoding.sets[5])
+  np.testing.assert_allclose(targets[5], energies[0], rtol=1e-5)
 
 
 @pytest.mark.deep
 def test_report(trained, tmp_path):
   report = restart_report.Report(trained, 32)
   sections = dict(report.sections())
-  assert len(sections) == 8
+  assert len(sections) == 9
   paths = report.save(str(tmp_path))
   assert {path.rsplit('/', 1)[1] for path in paths} == {
     'study.json',
@@ -168,6 +183,20 @@ def test_report(trained, tmp_path):
   totals = {row['way']: row['loss'] for row in content['totals']}
   one = counts[0]['pulled to each start, by energy']
   assert totals['1 × 4'] == pytest.approx(one, rel=1e-5)
+
+
+def test_some_sections_of_the_report(trained, tmp_path):
+  report = restart_report.Report(trained, 32)
+  with pytest.raises(errors.UserError, match='judges.*counts, stuck, judge'):
+    dict(report.sections(['judges']))
+  assert len(dict(report.sections(['judge']))) == 2
+  report.save(str(tmp_path))
+  content = json.loads((tmp_path / 'study.json').read_text())
+  assert 'totals' not in content
+  rows = content['judge']
+  assert [row['starts'] for row in rows] == [1, 2, 4, 8, 16]
+  shares = [row['targets below'] for row in rows]
+  assert shares == sorted(shares, reverse=True)
 
 
 def test_what_cannot_be_studied_is_named(trained, tmp_path):
