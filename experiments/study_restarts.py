@@ -5,9 +5,9 @@
 Needs a run of random_multisets with a learned initial set;
 --pretrained=multisets_n4_d4 in place of --workdir takes the one that comes with
 the package. Prints and saves in --output, by default `WORKDIR/restart_study`:
-`study.json` with the losses for numbers of starts, the energies of the targets
-beside those of the kept sets, the losses for noise scales, ways to draw starts,
-ways to spend the same number of inner steps, and cheaper searches;
+`study.json` with the losses for numbers of starts, the median energies of the
+targets beside those of the kept sets, the losses for noise scales, ways to draw
+starts, ways to spend the same number of inner steps, and cheaper searches;
 `losses.png`, the distribution of losses before and after; and `stuck_set.png`,
 a set that one start does not solve. Every number is a mean over the first test
 sets, unless it says otherwise. --sections=judge measures only whether the

@@ -60,7 +60,7 @@ class Report:
     sections = (
       ('counts', 'Numbers of starts', self._counts),
       ('stuck', 'Stuck sets', self._stuck),
-      ('judge', 'Energy of the kept sets and of the targets', self._judge),
+      ('judge', 'Median energy of kept sets and targets', self._judge),
       ('scales', f'Scale of the noise, {_FEW} starts', self._scales),
       ('draws', f'Ways to draw {_FEW} starts', self._draws),
       ('cheaper', 'Fewer starts for some sets', self._cheaper),
@@ -106,9 +106,10 @@ class Report:
     return [study.stuck_sets(self._all)]
 
   def _judge(self):
-    target = self._decoding.target_energies()
+    # No step from the targets themselves.
+    target, _ = self._decoding.starts(self._decoding.sets[None], [0])
     return [
-      {'starts': count, **study.judge(self._all, target, count)}
+      {'starts': count, **study.judge(self._all, target.energy[0], count)}
       for count in _COUNTS
     ]
 

@@ -96,8 +96,8 @@ def judge(
   Returns:
     `energy` of the kept start and `energy of the target`, medians, and
     `targets below`: the share of the sets whose target has less energy than
-    what was kept. Near 0 the search already ends below the target, so that less
-    energy leads away from it.
+    what was kept. If it is 0 with one start, the search ends below every target
+    already, and less energy need not be nearer to it.
   """
   kept = np.min(_finite(starts.energy[:count]), axis=0)
   return {
@@ -336,16 +336,6 @@ class Decoding:
     targets = jnp.broadcast_to(y, sets.shape)
     found = self._decode(targets, initial_set=sets, iterations=0)
     return found.start_energies[0]
-
-  def target_energies(self) -> np.ndarray:
-    """Energies without regulariser of the test sets themselves, `(S,)`."""
-
-    @jax.jit
-    def one(sets):
-      found = self._decode(sets, initial_set=sets, iterations=0)
-      return found.start_energies[0]
-
-    return np.concatenate([one(self.sets[rows]) for rows in self._batches()])
 
   def _decode(self, sets, key=None, optimizer=None, **options):
     module = self._run.task.model

@@ -156,10 +156,10 @@ def test_starts_are_those_of_the_decoder(trained):
   np.testing.assert_allclose(still.energy, first.energy, rtol=1e-5)
   energies = decoding.energies(reached[:, 5], decoding.sets[5])
   np.testing.assert_allclose(energies, first.energy[:, 5], rtol=1e-5)
-  targets = decoding.target_energies()
-  assert targets.shape == (32,)
+  targets, _ = decoding.starts(decoding.sets[None], [0])
+  assert targets.energy.shape == (1, 32)
   energies = decoding.energies(decoding.sets[5][None], decoding.sets[5])
-  np.testing.assert_allclose(targets[5], energies[0], rtol=1e-5)
+  np.testing.assert_allclose(targets.energy[:, 5], energies, rtol=1e-5)
 
 
 @pytest.mark.deep
