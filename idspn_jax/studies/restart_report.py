@@ -55,7 +55,7 @@ class Report:
         others and the figures start from what it measures.
 
     Raises:
-      UserError: if there is no section of that name.
+      UserError: if there is no section of a name, or no name is given.
     """
     sections = (
       ('counts', 'Numbers of starts', self._counts),
@@ -69,13 +69,14 @@ class Report:
       ('order', 'One after another or side by side', self._order),
     )
     known = [name for name, _, _ in sections]
-    for name in names or ():
+    chosen = known if names is None else list(names) or ['']
+    for name in chosen:
       if name not in known:
         raise errors.UserError(
           f'--sections={name}: the study has the sections {", ".join(known)}.'
         )
     for name, title, measure in sections:
-      if names is not None and name not in ('counts', *names):
+      if name not in ('counts', *chosen):
         continue
       rows = self._found[name] = measure()
       yield title, _table(rows)

@@ -189,6 +189,8 @@ def test_some_sections_of_the_report(trained, tmp_path):
   report = restart_report.Report(trained, 32)
   with pytest.raises(errors.UserError, match='judges.*counts, stuck, judge'):
     dict(report.sections(['judges']))
+  with pytest.raises(errors.UserError, match='--sections=: .*counts, stuck'):
+    dict(report.sections([]))
   assert len(dict(report.sections(['judge']))) == 2
   report.save(str(tmp_path))
   content = json.loads((tmp_path / 'study.json').read_text())
