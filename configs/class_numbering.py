@@ -137,6 +137,8 @@ def _reduce(config):
   config.learning_rate = 3e-3
   if config.model_name == 'dspn':
     config.model.learning_rate = 3.0
+  if config.model_name == 'idspn':
+    config.model.projection = 'simplex_straight_through'
   config.cooldown = _COOLDOWN.get(config.model_name, 0.0)
   config.optimizer.warmup_steps = _WARMUP.get(config.model_name, 0)
   config.data.num_validation = 2_560

@@ -56,6 +56,7 @@ _HOMES = {
   'match': 'idspn_jax.ops.assignment',
   'predict': 'idspn_jax.studies.predictions',
   'project_simplex': 'idspn_jax.ops.simplex',
+  'project_simplex_straight_through': 'idspn_jax.ops.simplex',
   'register_task': 'idspn_jax.tasks.registry',
   'regularized': 'idspn_jax.solvers.energy',
   'rescale_coordinates': 'idspn_jax.modules.slot_predictors',
@@ -99,6 +100,9 @@ if TYPE_CHECKING:
   from idspn_jax.ops.assignment import match as match
   from idspn_jax.ops.fspool import fspool as fspool
   from idspn_jax.ops.simplex import project_simplex as project_simplex
+  from idspn_jax.ops.simplex import (
+    project_simplex_straight_through as project_simplex_straight_through,
+  )
   from idspn_jax.runs.config import default_config as default_config
   from idspn_jax.runs.loading import load_run as load_run
   from idspn_jax.runs.pretrained import load_pretrained as load_pretrained

@@ -89,6 +89,46 @@ def project_simplex(
   return precision.as_inputs(projected, x)
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _straight_through(x, axis, radius):
+  return project_simplex(x, axis, radius)
+
+
+@_straight_through.defjvp
+def _straight_through_jvp(axis, radius, primals, tangents):
+  (x,), (dx,) = primals, tangents
+  wide = precision.at_least_float32(dx)
+  centred = wide - jnp.mean(wide, axis, keepdims=True)
+  return _straight_through(x, axis, radius), precision.as_inputs(centred, dx)
+
+
+def project_simplex_straight_through(
+  x: jax.Array, axis: int = -1, radius: float = 1.0
+) -> jax.Array:
+  """`project_simplex` with a derivative that does not vanish at vertices.
+
+  Where an element of the minimiser is a vertex, the exact Jacobian is zero: if
+  it is the wrong vertex, no gradient says so to the encoder. Here the
+  derivative is that of the projection onto the plane `Σ y = radius`,
+  `I - 1 1ᵀ / D`. It leaves out the constraints `y ≥ 0`, as straight-through
+  estimators leave out what saturates. It is biased on purpose, and meant for
+  `JacobianFree`; modes that solve for the exact gradient need
+  `project_simplex`.
+
+  Args:
+    x: any array of rank one or more.
+    axis: the axis that sums to `radius` afterwards.
+    radius: the sum, positive.
+
+  Returns:
+    The value of `project_simplex`.
+
+  Raises:
+    ValueError: as `project_simplex`.
+  """
+  return _straight_through(x, axis, radius)
+
+
 def project_simplex_groups(
   x: jax.Array, groups: Sequence[tuple[int, int]]
 ) -> jax.Array:

@@ -84,7 +84,12 @@ def default_optimizer() -> ml_collections.ConfigDict:
 # Settings that came after the first runs or were replaced in a task's config
 # files: the value of older runs, and today's.
 _BEFORE = {'random_streams': (1, 2), 'ema_warmup': (False, True)}
-_REPLACED = {'class_numbering': {'optimizer.warmup_steps': (0, 500)}}
+_REPLACED = {
+  'class_numbering': {
+    'optimizer.warmup_steps': (0, 500),
+    'model.projection': ('simplex', 'simplex_straight_through'),
+  }
+}
 
 
 def check_stored(stored: Mapping[str, Any]) -> None:
@@ -159,8 +164,7 @@ def complete(stored: Mapping[str, Any]) -> dict[str, Any]:
   """
   before = {key: older for key, (older, _) in _BEFORE.items()}
   defaults = {**default_config().to_dict(), **before}
-  found = _merged(defaults, registry.defaults(stored['task']))
-  found = _merged(found, stored)
+  found = _merged(_merged(defaults, registry.defaults(stored['task'])), stored)
   data = found.get('data')
   if isinstance(data, dict) and 'test_fraction' in data:
     # The split once followed from the run's seed.
@@ -290,9 +294,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
   checks.integer(config.seed, 'config.seed', least=0)
   if config.seed >= 2**32:
-    raise errors.UserError(
-      f'config.seed must be between 0 and 2**32 - 1; got {config.seed}.'
-    )
+    raise errors.UserError(f'config.seed must be < 2**32; got {config.seed}.')
   checks.choice(config.parallel, 'config.parallel', PARALLEL)
   checks.choice(config.on_nonfinite, 'config.on_nonfinite', ON_NONFINITE)
   if config.random_streams not in (1, 2):
@@ -378,8 +380,7 @@ def parse_arguments(text: str, defaults: dict) -> dict:
   Raises:
     UserError: if a key is unknown or a value has the wrong type.
   """
-  given = dict(defaults)
-  seen = set()
+  given, seen = dict(defaults), set()
   for part in filter(None, text.split(',')):
     key, _, value = part.partition('=')
     if key in seen:

@@ -19,7 +19,11 @@ from idspn_jax.solvers import inner_step
 from idspn_jax.solvers import projected_gradient
 from idspn_jax.solvers import restarts as restarts_lib
 
-PROJECTIONS = {'none': None, 'simplex': simplex.project_simplex}
+PROJECTIONS = {
+  'none': None,
+  'simplex': simplex.project_simplex,
+  'simplex_straight_through': simplex.project_simplex_straight_through,
+}
 LOSSES = {
   'hungarian': set_losses.hungarian_loss,
   'chamfer': set_losses.chamfer_loss,
@@ -120,6 +124,17 @@ def _check(config):
   checks.number(config.momentum, 'config.model.momentum', least=0, most=1)
 
 
+def _check_straight_through(config, gradient):
+  """Refuses a derivative that is biased on purpose in modes that are not."""
+  biased = config.projection == 'simplex_straight_through'
+  if biased and not isinstance(gradient, gradients.JacobianFree):
+    raise errors.UserError(
+      f'config.model.projection is {config.projection!r}, which is for '
+      f"gradient 'jacobian_free'; gradient {config.gradient!r} needs "
+      "projection 'simplex'."
+    )
+
+
 def _gradient(config):
   """The gradient mode, with clear errors for its options."""
   options = {
@@ -179,6 +194,7 @@ def build_decoder(
     optimizer = _optimizer(config)
     gradient = _gradient(config)
     _check_reverse(config, gradient)
+    _check_straight_through(config, gradient)
     gradients.check_applies(gradient, config.projection != 'none')
     # Built once more by the decoder; here for the error it may raise.
     inner_step.make_step(

@@ -152,6 +152,8 @@ class TestArguments:
       expected = {'dspn': (3.0, 0.1), 'idspn': (1.0, 0.8)}
       found = config.model.learning_rate, config.cooldown
       assert found == expected.get(name, (1.0, 0.0))
+      through = '_straight_through' if name == 'idspn' else ''
+      assert config.model.projection == f'simplex{through}'
       assert (
         load(
           'class_numbering', f'setting=reduced,model={name},n=20'

@@ -104,6 +104,9 @@ OPERATIONS = {
   'clip': lambda s, p: clip.clip_per_set(_scaled(s, p), 0.5),
   'norm': lambda s, p: clip.set_norm(_scaled(s, p)),
   'simplex': lambda s, p: simplex.project_simplex(_scaled(s, p)),
+  'simplex straight through': lambda s, p: (
+    simplex.project_simplex_straight_through(_scaled(s, p))
+  ),
   'chamfer': lambda s, p: set_losses.chamfer_loss(
     _scaled(s, p), s['b'], prediction_mask=s['mask']
   ),

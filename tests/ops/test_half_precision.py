@@ -35,6 +35,7 @@ OF_ONE = {
   'clip': lambda x: clip.clip_per_set(x, 0.5),
   'norm': clip.set_norm,
   'simplex': simplex.project_simplex,
+  'simplex straight through': simplex.project_simplex_straight_through,
 }
 POOLS = (fspool.fspool, fspool.fspool_any_size, fspool.fspool_autodiff)
 

@@ -131,6 +131,40 @@ def test_groups_that_do_not_fit_are_refused(groups):
     simplex.project_simplex_groups(jnp.zeros((2, 5)), groups)
 
 
+class TestStraightThrough:
+  @pytest.mark.parametrize('axis,radius', ((-1, 1.0), (0, 1.0), (1, 0.3)))
+  def test_values_are_the_projection(self, rng, dtype, axis, radius):
+    x = jnp.asarray(3.0 * rng.normal(size=(4, 5, 6)), dtype)
+    y = simplex.project_simplex_straight_through(x, axis, radius)
+    assert y.dtype == x.dtype
+    np.testing.assert_array_equal(y, simplex.project_simplex(x, axis, radius))
+
+  def test_half_precision(self):
+    x = jnp.array([[1.0, -2.0, 0.5]], jnp.bfloat16)
+    y, pullback = jax.vjp(simplex.project_simplex_straight_through, x)
+    np.testing.assert_array_equal(y, simplex.project_simplex(x))
+    (cotangent,) = pullback(jnp.ones_like(y).at[0, 0].set(4.0))
+    assert cotangent.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(cotangent, [[2.0, -1.0, -1.0]])
+
+  def test_the_derivative_is_that_of_the_plane(self, rng, x64):
+    project = simplex.project_simplex_straight_through
+    x = np.concatenate([rng.normal(size=5), [9.0]])  # A vertex.
+    expected = np.eye(6) - 1 / 6
+    np.testing.assert_array_equal(jax.jacrev(simplex.project_simplex)(x), 0.0)
+    for jacobian in (jax.jacfwd, jax.jacrev):
+      found = jax.jit(jacobian(project))(x)
+      np.testing.assert_allclose(found, expected, atol=1e-15)
+      rows = jax.vmap(jacobian(project))(np.stack([x, -x]))
+      np.testing.assert_allclose(rows[1], expected, atol=1e-15)
+
+  def test_wrong_settings_are_refused(self):
+    with pytest.raises(ValueError, match='positive radius'):
+      simplex.project_simplex_straight_through(jnp.zeros(3), radius=0.0)
+    with pytest.raises(ValueError, match='axis 2 does not exist'):
+      simplex.project_simplex_straight_through(jnp.zeros((2, 3)), axis=2)
+
+
 def test_wrong_settings_are_refused():
   with pytest.raises(ValueError, match='positive radius'):
     simplex.project_simplex(jnp.zeros(3), radius=0.0)

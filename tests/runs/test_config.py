@@ -156,6 +156,16 @@ def test_an_older_run_is_continued_with_its_settings():
   assert config.random_streams == 2 and config.data.split_seed == 0
 
 
+def test_a_run_with_the_exact_projection_continues_with_it():
+  config = class_numbering.get_config('setting=reduced')
+  stored = json.loads(config.to_json())
+  stored['model']['projection'] = 'simplex'
+  older = config_lib.inherit(config, stored)
+  assert older.model.projection == 'simplex'
+  assert older.optimizer.warmup_steps == 500
+  assert config_lib.differences(stored, json.loads(older.to_json())) == []
+
+
 def test_a_run_without_warm_up_continues_without_it():
   config = class_numbering.get_config('setting=reduced')
   stored = json.loads(config.to_json())

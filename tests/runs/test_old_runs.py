@@ -103,6 +103,7 @@ class TestContinuing:
     # Settings that differ from today's are told.
     assert '--config.random_streams=1' in caplog.text
     assert '--config.optimizer.warmup_steps=0' in caplog.text
+    assert '--config.model.projection=simplex' in caplog.text
     then = read('numbering/result.json')
     assert result['selected'] == pytest.approx(then['selected'])
     assert result['metrics'] == pytest.approx(then['metrics'], rel=1e-5)

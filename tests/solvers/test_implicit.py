@@ -253,3 +253,40 @@ def test_import_is_silent_where_warnings_are_errors():
     timeout=120,
   )
   assert done.returncode == 0, done.stderr
+
+
+def test_the_gradient_leaves_a_wrong_vertex_only_straight_through():
+  """Toward features whose energy has its minimum at a vertex."""
+  goal = jnp.array([[[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]]])
+  target = jnp.array([[[0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]])
+
+  def energy(inputs, y):
+    return 0.5 * jnp.sum(jnp.square(y - inputs.params['goal']), (-2, -1))
+
+  def loss(goal, projection):
+    inputs = energy_lib.Inputs(
+      {'goal': goal}, jnp.zeros((1, 1)), jnp.full((1, 2, 3), 1 / 3)
+    )
+    decoded = decode.decode(
+      energy,
+      inputs,
+      iterations=20,
+      optimizer=inner_step.GradientDescent(0.5),
+      projection=projection,
+      gradient=gradients.JacobianFree(),
+    )
+    return jnp.sum(jnp.square(decoded.set - target)), decoded
+
+  gradient = jax.value_and_grad(loss, has_aux=True)
+  (exact, decoded), stuck = gradient(goal, simplex.project_simplex)
+  np.testing.assert_array_equal(decoded.set[0], jnp.eye(3)[:2])
+  np.testing.assert_array_equal(stuck, 0.0)
+  through = simplex.project_simplex_straight_through
+  (value, same), moved = gradient(goal, through)
+  np.testing.assert_array_equal(same.set, decoded.set)
+  assert value == exact == 2.0
+  # The first element must become the third class, the second is right.
+  np.testing.assert_allclose(moved, [[[2.0, 0.0, -2.0], [0.0] * 3]])
+  for _ in range(3):
+    goal = goal - gradient(goal, through)[1]
+  assert loss(goal, simplex.project_simplex)[0] < 1e-6

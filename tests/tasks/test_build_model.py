@@ -118,6 +118,16 @@ class TestRefusals:
     message = self.refused(config)
     assert 'symmetric' in message and 'NormalConjugateGradient' in message
 
+  @pytest.mark.parametrize('name', ['dense', 'neumann', 'unrolled'])
+  def test_straight_through_is_for_the_jacobian_free_gradient(
+    self, name, config
+  ):
+    config.projection = 'simplex_straight_through'
+    model.build_decoder(config, 3, 4)
+    config.gradient = name
+    message = self.refused(config)
+    assert f"'{name}'" in message and "projection 'simplex'" in message
+
   @pytest.mark.parametrize('momentum', [-0.1, 1.0])
   def test_momentum(self, momentum, config):
     config.momentum = momentum
