@@ -6,8 +6,8 @@
 Arguments after the colon, all optional:
   setting   paper (default), or reduced for two CPU cores: sets of 16, narrow
             models, 3,000 (DSPN) to 10,000 (iDSPN) steps; DSPN with larger
-            inner steps, both with a cooldown, iDSPN with a warm-up; minutes
-            a model
+            inner steps, both with a cooldown, iDSPN with a warm-up and with
+            gradients that pass the simplex's constraints; minutes a model
   model     idspn (default), dspn, deep_sets, transformer, transformer_pe,
             transformer_random_pe, bilstm
   samples   training sets: 640 (default), 6400 or 64000 in the paper; 0 makes
@@ -129,7 +129,9 @@ def _reduce(config):
   DSPN's last steps are noisy and iDSPN may lose what it has learned, so it
   falls: at the end of the one, early in the other. Without a warm-up, the first
   steps may scale up iDSPN's encoder until its inner steps oscillate, from which
-  some seeds do not recover.
+  some seeds do not recover. With the exact derivative of the projection, some
+  trainings never learn the numbers of single elements of a class, which sit at
+  wrong vertices without a gradient.
   """
   width, steps = _REDUCED.get(config.model_name, (32, 4_000))
   config.model.hidden_dim = config.model.latent_dim = width
